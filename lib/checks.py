@@ -1,0 +1,11 @@
+"""One form for every refusal: the parameter, its value, and what is allowed."""
+
+
+class BadInput(ValueError):
+    """An argument outside its allowed range. The message is one line, fit to be shown as it is."""
+
+
+def require(condition: bool, name: str, value: object, allowed: str) -> None:
+    """Raise `BadInput("name = value: must be <allowed>")` unless `condition` holds."""
+    if not condition:
+        raise BadInput(f"{name} = {value!r}: must be {allowed}")

@@ -1,0 +1,1 @@
+"""Generative models that the loop retrains: `ddpm` for points, `flow` (OT-CFM) for images."""
