@@ -1,0 +1,19 @@
+"""Where things live. Absolute, so that a notebook may be opened from any folder."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = PROJECT / "notebooks"
+PROFILES = PROJECT / "profiles"
+CHECKPOINTS = PROJECT / "checkpoints"
+
+
+def runs() -> Path:
+    """Finished and unfinished runs: $CURATED_LOOPS_RUNS, else runs/. Safe to delete; costs a re-run."""
+    return Path(os.environ.get("CURATED_LOOPS_RUNS", PROJECT / "runs"))
+
+
+def figures(profile: str) -> Path:
+    """Figures, their numbers and provenance: $CURATED_LOOPS_FIGURES/<profile>, else paper_figs/<profile>."""
+    return Path(os.environ.get("CURATED_LOOPS_FIGURES", PROJECT / "paper_figs")) / profile
