@@ -35,9 +35,7 @@ def k_choice(reward: Tensor, k: int, n_keep: int, *, seed: int, menus: str = "di
     require(isinstance(n_keep, int) and n_keep >= 0, "n_keep", n_keep, "an integer >= 0")
     require(menus in MENUS, "menus", menus, f"one of {', '.join(MENUS)}")
     if menus == "disjoint":
-        require(
-            n_keep * k <= n, "n_keep", n_keep, f"at most {n // k}: {n} samples fill {n // k} menus of {k}"
-        )
+        require(n_keep * k <= n, "n_keep", n_keep, f"at most {n // k}: {n} samples fill {n // k} menus of {k}")
     finite = torch.isfinite(reward)
     require(bool(finite.all()), "reward", f"{int((~finite).sum())} of {n} not finite", "finite")
     rng = torch_rng(seed, reward.device)
@@ -46,8 +44,6 @@ def k_choice(reward: Tensor, k: int, n_keep: int, *, seed: int, menus: str = "di
     else:
         shown = torch.randint(n, (n_keep, k), generator=rng, device=reward.device)
     # float64: with rewards in the hundreds, float32 would round the noise that makes the choice.
-    exponential = torch.empty(n_keep, k, dtype=torch.float64, device=reward.device).exponential_(
-        generator=rng
-    )
+    exponential = torch.empty(n_keep, k, dtype=torch.float64, device=reward.device).exponential_(generator=rng)
     winner = (reward[shown].double() - exponential.log()).argmax(dim=1, keepdim=True)
     return shown.gather(1, winner).squeeze(1)

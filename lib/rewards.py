@@ -23,9 +23,7 @@ def distance(x: Tensor, centre: tuple[float, ...], gamma: float, r_min: float) -
     _require_gamma(gamma)
     require(math.isfinite(r_min) and r_min >= 0, "r_min", r_min, "finite and >= 0")
     require(len(centre) == x.shape[-1], "centre", centre, f"{x.shape[-1]} numbers")
-    gap = (
-        torch.linalg.vector_norm(x - torch.as_tensor(centre, dtype=x.dtype, device=x.device), dim=-1) - r_min
-    )
+    gap = torch.linalg.vector_norm(x - torch.as_tensor(centre, dtype=x.dtype, device=x.device), dim=-1) - r_min
     return -gamma * gap.clamp_min(0.0)
 
 

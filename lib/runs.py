@@ -23,7 +23,12 @@ from torch import Tensor
 
 from lib import paths
 
-READERS = {"figures.py", "claims.py", "reproduce.py"}  # what these say never changes what a run computes
+READERS = {
+    "figures.py",
+    "claims.py",
+    "products.py",
+    "reproduce.py",
+}  # what these say never changes what a run computes
 PACKAGES = ("torch", "numpy", "scipy")
 
 
@@ -137,9 +142,7 @@ def _content_digest(tensors: dict[str, Tensor], text: str) -> str:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=paths.PROJECT, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", *arguments], cwd=paths.PROJECT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -53,9 +53,7 @@ class Toy:
 
     def label(self, x: Tensor) -> Tensor:
         """The group of the anchor nearest to each point: (n, 2) -> (n,) int64."""
-        nearest = [
-            torch.cdist(part.double(), torch.as_tensor(self.anchors)).argmin(1) for part in x.split(8192)
-        ]
+        nearest = [torch.cdist(part.double(), torch.as_tensor(self.anchors)).argmin(1) for part in x.split(8192)]
         return torch.as_tensor(self.group)[torch.cat(nearest)]
 
     def density(self, x: np.ndarray) -> np.ndarray:

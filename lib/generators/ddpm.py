@@ -63,9 +63,7 @@ class Ddpm:
         require(isinstance(n, int) and n >= 0, "n", n, "an integer >= 0")
         chunks = range(0, n, CHUNK)
         with threads(1):
-            parts = [
-                self._denoise(min(CHUNK, n - i), torch_rng(derive(seed, "noise", index=i))) for i in chunks
-            ]
+            parts = [self._denoise(min(CHUNK, n - i), torch_rng(derive(seed, "noise", index=i))) for i in chunks]
         return torch.cat(parts) if parts else torch.empty(0, 2)
 
     def _denoise(self, n: int, rng: torch.Generator) -> Tensor:

@@ -1,0 +1,122 @@
+"""One function a figure: which data, generator, reward and arms. Returns what a notebook plots."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib import metrics, population, rewards, toy
+from lib.generators.ddpm import Ddpm
+from lib.loop import Config, Run, Task, retrain
+from lib.profiles import Profile, Toys
+from lib.seeds import derive
+
+ARMS = ("curated", "mixed", "control")  # curated data only; with real data; K = 1, no choice at all
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a loop figure needs.
+
+    Attributes:
+        runs: for each arm, one run a seed.
+        exact: for each arm, the exact dynamics with the columns of a run's history.
+    """
+
+    runs: dict[str, list[Run]]
+    exact: dict[str, pd.DataFrame]
+
+    def histories(self, arm: str) -> pd.DataFrame:
+        """The histories of an arm's seeds in one table, with a column `seed`."""
+        return pd.concat([run.history.assign(seed=run.config.seed) for run in self.runs[arm]], ignore_index=True)
+
+
+def toy_experiment(name: str, profile: Profile, seed: int, arms: tuple[str, ...] = ARMS) -> Experiment:
+    """The toy figures: a DDPM retrained on curated points, beside the exact dynamics on a grid.
+
+    Args:
+        name: "gaussians" (notebook 02) or "moons" (notebook 03).
+        profile: its `toy` section is used.
+        seed: the first of `profile.toy.seeds` consecutive seeds.
+        arms: some of `ARMS`.
+    """
+    data, settings = toy.TOYS[name](), profile.toy
+    runs = {arm: [] for arm in arms}
+    for s in range(seed, seed + settings.seeds):
+        task = toy_task(data, settings, s)
+        for arm in arms:
+            runs[arm].append(retrain(toy_config(task, settings, arm, s)))
+    return Experiment(runs, {arm: exact_history(data, settings, arm) for arm in arms})
+
+
+def arm_parameters(arm: str, k: int, lam: float) -> tuple[int, float]:
+    """(K, lambda) of an arm."""
+    return {"curated": (k, math.inf), "mixed": (k, lam), "control": (1, math.inf)}[arm]
+
+
+def toy_task(data: toy.Toy, settings: Toys, seed: int) -> Task:
+    """What the arms of one seed share: real points, a DDPM, the distance reward, labels by mode."""
+    rewarded = data.rewarded
+
+    def measure(x: Tensor, label: Tensor) -> dict[str, float]:
+        return _toy_columns(data, x.numpy(), label.numpy(), rewarded)
+
+    chosen = settings.model_dump()
+    learn = {key: chosen[key] for key in ("n_real", "first_steps", "batch", "width", "variance")}
+    refit = {key: chosen[key] for key in ("gamma", "round_steps")}
+    return Task(
+        name=data.name,
+        settings={"generator": {"data": data.name, "seed": seed} | learn, "round": refit},
+        real=data.sample(settings.n_real, seed=derive(seed, "real")),
+        generator=lambda s: Ddpm(seed=s, width=settings.width, variance=settings.variance),
+        fit_first={"steps": settings.first_steps, "batch": 2 * settings.batch, "lr": 3e-3},
+        fit_round={"steps": settings.round_steps, "batch": settings.batch, "lr": 2e-3},
+        reward=lambda x: rewards.distance(x, data.centre, settings.gamma, data.r_min),
+        label=data.label,
+        groups=data.n_groups,
+        measure=measure,
+    )
+
+
+def toy_config(task: Task, settings: Toys, arm: str, seed: int) -> Config:
+    """One arm of a toy figure."""
+    k, lam = arm_parameters(arm, settings.k, settings.lam)
+    return Config(
+        task,
+        rounds=settings.rounds,
+        k=k,
+        lam=lam,
+        n_pool=settings.n_keep * settings.k,
+        n_keep=settings.n_keep,
+        seed=seed,
+        menus=settings.menus,
+        start=settings.start,
+    )
+
+
+def exact_history(data: toy.Toy, settings: Toys, arm: str) -> pd.DataFrame:
+    """The exact dynamics of an arm on a grid, p_0 = p_ref = the data's density; columns of a run's history."""
+    k, lam = arm_parameters(arm, settings.k, settings.lam)
+    cells = toy.grid(data, settings.grid)
+    reward = rewards.distance(torch.as_tensor(cells.points), data.centre, settings.gamma, data.r_min).numpy()
+    path = population.trajectory(cells.prob, reward, k, settings.rounds, lam, cells.prob)
+    rows = []
+    for t, prob in enumerate(path):
+        row = {"round": t} | metrics.reward_moments(reward, prob)
+        row |= metrics.group_columns(cells.labels, data.n_groups, prob)
+        rows.append(row | _toy_columns(data, cells.points, cells.labels, data.rewarded, prob))
+    return pd.DataFrame(rows)
+
+
+def _toy_columns(data: toy.Toy, x: np.ndarray, label: np.ndarray, rewarded: int, weights=None) -> dict[str, float]:
+    """Share of the rewarded group, mass on the reward's flat top, spread inside the rewarded group."""
+    inside = label == rewarded
+    top = np.linalg.norm(x - np.array(data.centre), axis=1) <= data.r_min
+    return {
+        "rewarded_share": float(np.average(inside, weights=weights)),
+        "top_mass": float(np.average(top, weights=weights)),
+        "in_mode_std": metrics.spread(x[inside], None if weights is None else weights[inside]),
+    }

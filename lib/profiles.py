@@ -1,0 +1,102 @@
+"""Profiles: one YAML a scale of the experiments, validated before anything runs."""
+
+import difflib
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lib import paths
+from lib.checks import BadInput, require
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Population(_Section):
+    """Exact dynamics (notebook 01); meanings and units stand in profiles/quick.yaml."""
+
+    grid: int = Field(ge=32, le=1024)
+    rounds_pure: int = Field(ge=1)
+    rounds_mixed: int = Field(ge=1)
+
+
+class Toys(_Section):
+    """Trained 2-D loops (notebooks 02 and 03); meanings and units stand in profiles/quick.yaml."""
+
+    k: int = Field(ge=2)
+    lam: float = Field(gt=0)
+    gamma: float = Field(ge=0)
+    rounds: int = Field(ge=1)
+    seeds: int = Field(ge=1)
+    n_real: int = Field(ge=1)
+    n_keep: int = Field(ge=1)
+    first_steps: int = Field(ge=1)
+    round_steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    width: int = Field(ge=1)
+    variance: Literal["beta", "posterior"]
+    start: Literal["warm", "cold"]
+    menus: Literal["disjoint", "resample"]
+    grid: int = Field(ge=32, le=1024)
+
+
+class Profile(_Section):
+    """A resolved profile."""
+
+    name: str
+    population: Population
+    toy: Toys
+
+
+def names() -> list[str]:
+    """Names of the profiles there are."""
+    return sorted(path.stem for path in paths.PROFILES.glob("*.yaml"))
+
+
+def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
+    """A profile with its differences from quick and your overrides applied.
+
+    Args:
+        name: a file in profiles/, without its ending.
+        overrides: values by dotted key, e.g. {"toy.rounds": 5}.
+
+    Raises:
+        BadInput: for an unknown profile or key, or a value out of range.
+    """
+    require(name in names(), "profile", name, f"one of {', '.join(names())}")
+    settings = _read("quick")
+    for key, value in _flatten(_read(name)).items():
+        _set(settings, key, value)
+    for key, value in (overrides or {}).items():
+        _set(settings, key, value)
+    try:
+        return Profile(name=name, **settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise BadInput(f"{key} = {first['input']!r}: {message}") from None
+
+
+def _read(name: str) -> dict:
+    return yaml.safe_load((paths.PROFILES / f"{name}.yaml").read_text()) or {}
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _set(settings: dict, key: str, value: Any) -> None:
+    known = _flatten(settings)
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1)
+        raise BadInput(f"parameter {key!r}: unknown{f', did you mean {near[0]!r}?' if near else ''}")
+    *sections, last = key.split(".")
+    for section in sections:
+        settings = settings[section]
+    settings[last] = value
