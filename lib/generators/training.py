@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lib.checks import require
 from lib.seeds import derive, torch_rng
 
 DECAYS = ("constant", "cosine", "linear")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -33,20 +35,33 @@ class Mixture:
     """
 
     def __init__(self, parts: Sequence[Tensor], weights: Sequence[float]):
-        require(len(parts) == len(weights) >= 1, "weights", list(weights), f"one for each of {len(parts)} parts")
-        require(all(w >= 0 and math.isfinite(w) for w in weights) and sum(weights) > 0,
-                "weights", list(weights), "finite, >= 0 and not all 0")
+        require(
+            len(parts) == len(weights) >= 1, "weights", list(weights), f"one for each of {len(parts)} parts"
+        )
+        require(
+            all(w >= 0 and math.isfinite(w) for w in weights) and sum(weights) > 0,
+            "weights",
+            list(weights),
+            "finite, >= 0 and not all 0",
+        )
         used = [(p, w) for p, w in zip(parts, weights, strict=True) if w > 0]
-        require(all(len(p) for p, _ in used), "parts", [len(p) for p in parts], "at least one row in each used part")
+        require(
+            all(len(p) for p, _ in used),
+            "parts",
+            [len(p) for p in parts],
+            "at least one row in each used part",
+        )
         self.rows = torch.cat([p for p, _ in used])
         sizes = torch.tensor([len(p) for p, _ in used])
         self._sizes, self._starts = sizes, sizes.cumsum(0) - sizes
-        self._edges = torch.tensor([w for _, w in used], dtype=torch.float64).cumsum(0) / sum(w for _, w in used)
+        self._edges = torch.tensor([w for _, w in used], dtype=torch.float64).cumsum(0) / sum(
+            w for _, w in used
+        )
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """n rows, (n, ...), drawn with `rng` (a CPU generator)."""
         u = torch.rand(n, 2, generator=rng, dtype=torch.float64)
-        part = torch.bucketize(u[:, 0], self._edges[:-1], right=True)
+        part = torch.bucketize(u[:, 0].contiguous(), self._edges[:-1], right=True)
         index = self._starts[part] + (u[:, 1] * self._sizes[part]).long()
         return self.rows[index.to(self.rows.device)]
 
@@ -106,6 +121,7 @@ def train(
     clip: float = 1.0,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
+    prepare: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     label: str = "training",
 ) -> list[float]:
     """Minimise `loss` by Adam and leave the EMA weights in `net`.
@@ -114,10 +130,22 @@ def train(
     equals an uninterrupted one.
 
     Args:
+        net: the network; its device is where it trains.
         loss: (minibatch, rng) -> scalar.
+        data: the training set; minibatches are drawn with replacement.
         steps: optimiser steps, >= 0; 0 leaves `net` as it is.
+        seed: of minibatches and noise.
+        batch: rows a step, >= 1.
+        lr: peak learning rate, > 0.
+        decay: one of DECAYS, see `learning_rate`.
+        warmup: steps of linear warm-up.
+        ema_decay: of the running average of the weights, in [0, 1).
         clip: largest gradient norm.
         checkpoint: file (.safetensors) that holds weights, EMA, moments and step while training runs.
+        checkpoint_every: steps between two writes of it.
+        prepare: (minibatch, rng) -> what `loss` gets as its minibatch, on the CPU; run in a worker thread
+            one step ahead, so that it costs no time beside a step that is longer.
+        label: of the progress bar.
 
     Returns:
         The loss of each step run in this call.
@@ -137,17 +165,19 @@ def train(
     ema = Ema(net, ema_decay)
     start = _resume(checkpoint, net, optimiser, ema) if checkpoint else 0
     losses = []
-    for step in tqdm(range(start, steps), desc=label, initial=start, total=steps, leave=False, mininterval=1.0):
+    batches = _batches(data, range(start, steps), seed, batch, prepare)
+    progress = tqdm(batches, desc=label, initial=start, total=steps, leave=False, mininterval=1.0)
+    for step, minibatch, rng in progress:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, lr=lr, warmup=warmup, decay=decay)
-        rng = torch_rng(derive(seed, "step", index=step))
-        value = loss(data.draw(batch, rng).to(device), rng)
+        value = loss(minibatch.to(device), rng)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(net.parameters(), clip)
         losses.append(value.detach())
         if (step + 1) % 100 == 0 or step + 1 == steps:  # reading the loss waits for the device: not each step
             _require_finite(losses, start)
+            progress.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
         optimiser.step()
         ema.update(net)
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
@@ -157,19 +187,46 @@ def train(
     return torch.stack(losses).tolist() if losses else []
 
 
+def _batches(
+    data: Mixture, steps: range, seed: int, batch: int, prepare: Callable | None
+) -> Iterator[tuple[int, Tensor, torch.Generator]]:
+    """(step, minibatch, the step's generator) for each step, made one step ahead if there is work in it."""
+
+    def make(step: int) -> tuple[int, Tensor, torch.Generator]:
+        rng = torch_rng(derive(seed, "step", index=step))
+        minibatch = data.draw(batch, rng)
+        return step, prepare(minibatch, rng) if prepare else minibatch, rng
+
+    if prepare is None:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(1) as worker:
+        ahead = worker.submit(make, steps[0]) if steps else None
+        for step in steps:
+            ready = ahead.result()
+            ahead = worker.submit(make, step + 1) if step + 1 < steps.stop else None
+            yield ready
+
+
 def _require_finite(losses: list[Tensor], start: int) -> None:
     finite = torch.isfinite(torch.stack(losses[-100:]))
     if not finite.all():
         first = start + len(losses) - len(finite) + int((~finite).nonzero()[0])
-        raise NonFiniteLoss(f"loss is not finite at step {first}: lower the learning rate or look at the data")
+        raise NonFiniteLoss(
+            f"loss is not finite at step {first}: lower the learning rate or look at the data"
+        )
 
 
 def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, step: int) -> None:
     tensors = {}
     for i, p in enumerate(net.parameters()):
         state = optimiser.state[p]
-        tensors |= {f"weight.{i}": p.detach(), f"ema.{i}": ema.average[i],
-                    f"m.{i}": state["exp_avg"], f"v.{i}": state["exp_avg_sq"]}
+        tensors |= {
+            f"weight.{i}": p.detach(),
+            f"ema.{i}": ema.average[i],
+            f"m.{i}": state["exp_avg"],
+            f"v.{i}": state["exp_avg_sq"],
+        }
     partial = path.with_suffix(".partial")
     save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"step": str(step)})
     os.replace(partial, path)
@@ -185,10 +242,11 @@ def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema) -
         for i, p in enumerate(net.parameters()):
             p.copy_(file.get_tensor(f"weight.{i}"))
             ema.average[i].copy_(file.get_tensor(f"ema.{i}"))
+            # fused Adam needs the moments in the parameter's memory layout: empty_like keeps it
             optimiser.state[p] = {
                 "step": torch.tensor(float(step), device=p.device),
-                "exp_avg": file.get_tensor(f"m.{i}").to(p),
-                "exp_avg_sq": file.get_tensor(f"v.{i}").to(p),
+                "exp_avg": torch.empty_like(p).copy_(file.get_tensor(f"m.{i}")),
+                "exp_avg_sq": torch.empty_like(p).copy_(file.get_tensor(f"v.{i}")),
             }
     ema.updates = step
     return step
@@ -203,3 +261,23 @@ def threads(n: int):
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def resolve_precision(precision: str, device: str | torch.device) -> str:
+    """What `precision`, one of PRECISIONS, means on `device`: "fp32" or "bf16".
+
+    "auto" is "bf16" where the hardware multiplies bfloat16 matrices (AMX, AVX-512 BF16, CUDA from Ampere
+    on). Record the answer with the result.
+    """
+    require(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    if torch.device(device).type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+
+
+def autocast(precision: str, device: str | torch.device) -> torch.autocast:
+    """A context in which convolutions and matrix products run in `precision` ("fp32" or "bf16")."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
