@@ -43,7 +43,7 @@ def p0(folder: Path, work: Path, *, seed: int = 0, steps: int = 4400, device: st
         device: where to train.
     """
     flow = Flow(ConvSettings(), seed=seed, device=device, flip=True)
-    options = {"batch": 128, "lr": 1e-3, "warmup": 200, "decay": "linear", "ema_decay": 0.999}
+    options = {"batch": 128, "lr": 1e-3, "warmup": 200, "decay": "linear", "ema_decay": 0.999, "shards": 2}
     images, _ = cifar10(train=True)
     started = time.perf_counter()
     losses = flow.fit(

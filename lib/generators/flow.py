@@ -112,16 +112,16 @@ class Flow:
         )
 
     def _pairs(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """Noise and the images it is paired with, float32 (2, n, C, H, W)."""
+        """Noise and the images it is paired with, float32 (n, 2, C, H, W)."""
         x1 = to_float(images)
         if self.flip:
             mirrored = torch.rand(len(x1), generator=rng) < 0.5
             x1 = torch.where(mirrored[:, None, None, None], x1.flip(3), x1)
         x0 = torch.randn(x1.shape, generator=rng)
-        return torch.stack([x0, x1[ot_pairing(x0, x1)] if self.ot else x1])
+        return torch.stack([x0, x1[ot_pairing(x0, x1)] if self.ot else x1], dim=1)
 
     def _loss(self, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        x0, x1 = pairs
+        x0, x1 = pairs.unbind(1)
         t = torch.rand(len(x0), generator=rng).to(x0.device)
         x, target = straight_path(x0, x1, t)
         return (self.velocity(x, t) - target).square().mean()
