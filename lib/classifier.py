@@ -5,10 +5,12 @@ head), and a small convolutional network for 8x8 digits. Both take stored images
 normalise inside.
 """
 
+import copy
 import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,11 +18,18 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
+from torchvision.models.vgg import cfgs
 from tqdm.auto import tqdm
 
 from lib.checks import require
-from lib.generators.training import NonFiniteLoss, autocast, resolve_precision
+from lib.generators.training import (
+    NonFiniteLoss,
+    autocast,
+    one_thread_each,
+    parallel_map,
+    resolve_precision,
+    sharded_backward,
+)
 from lib.seeds import derive, torch_rng
 from lib.weights import load_weights, save_weights
 
@@ -84,15 +93,19 @@ class Classifier:
         require(len(images) == len(labels), "len(labels)", len(labels), f"len(images) = {len(images)}")
         return float((self.probabilities(images).argmax(dim=1) == labels.cpu()).double().mean())
 
-    @torch.no_grad()
     def _map(self, function: Callable[[Tensor], Tensor], images: Tensor, batch: int, columns: int) -> Tensor:
         _require_images(images, self.net.shape)
         require(batch >= 1, "batch", batch, ">= 1")
         self.net.eval()
         out = torch.empty(len(images), columns)
-        for start in range(0, len(images), batch):
+
+        @torch.no_grad()
+        def fill(start: int) -> None:
             with autocast(self.precision, self.device):
                 out[start : start + batch] = function(images[start : start + batch].to(self.device)).cpu()
+
+        for _ in parallel_map(fill, range(0, len(images), batch), self.device):
+            pass
         return out
 
     def save(self, path: str | Path, card: dict, *, half: bool = False) -> None:
@@ -125,8 +138,7 @@ class _Network(nn.Module):
     def __init__(self, settings: ClassifierSettings):
         super().__init__()
         if settings.kind == "vgg11":
-            channels = [c if c == "M" else max(round(c * settings.width), 1) for c in cfgs["A"]]
-            self.shape, layers, width = (3, 32, 32), make_layers(channels, batch_norm=True), channels[-2]
+            self.shape, (layers, width) = (3, 32, 32), _vgg11_layers(settings.width)
         else:
             self.shape, (layers, width) = (1, 8, 8), _digit_layers(settings.width)
         self.layers = nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -145,8 +157,39 @@ class _Network(nn.Module):
         return self.head(self.features(images))
 
 
-def _digit_layers(width: float) -> tuple[nn.Sequential, int]:
-    layers, channels = [], [1, *(max(round(c * width), 1) for c in (32, 32, 64))]
+class _SmallConv(nn.Conv2d):
+    """A 3x3 convolution for maps of few positions and many channels, as one matrix product.
+
+    On a CPU oneDNN's gradient of the kernel is slow there: at 2x2 and 512 channels this takes a sixth of
+    its time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        height, width = x.shape[2:]
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        taps = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        kernel = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(torch.cat(taps, dim=3), kernel, self.bias).permute(0, 3, 1, 2)
+
+
+def _vgg11_layers(factor: float) -> tuple[nn.Sequential, int]:
+    """torchvision's configuration A with batch normalisation, and the channels it ends on."""
+    layers, width, side = [], 3, 32
+    for entry in cfgs["A"]:
+        if entry == "M":
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+            continue
+        before, width = width, max(round(entry * factor), 1)
+        conv = nn.Conv2d if side > 4 else _SmallConv
+        layers += [conv(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers), width
+
+
+def _digit_layers(factor: float) -> tuple[nn.Sequential, int]:
+    layers, channels = [], [1, *(max(round(c * factor), 1) for c in (32, 32, 64))]
     for i in range(3):
         layers += [
             nn.Conv2d(channels[i], channels[i + 1], 3, padding=1),
@@ -169,6 +212,7 @@ def train_classifier(
     batch: int = 256,
     lr: float = 0.1,
     weight_decay: float = 5e-4,
+    shards: int = 1,
     device: str | torch.device = "cpu",
     precision: str = "auto",
     checkpoint: Path | None = None,
@@ -190,6 +234,8 @@ def train_classifier(
         batch: images a step; an incomplete last batch is left out of its epoch.
         lr: peak learning rate.
         weight_decay: on matrices and kernels.
+        shards: parts of each minibatch computed side by side, one thread each, as in
+            `lib.generators.training.train`; each normalises over its own rows.
         device: where to train.
         precision: as in `Classifier`.
         checkpoint: file (.safetensors) that holds the state after each epoch while training runs.
@@ -199,31 +245,42 @@ def train_classifier(
     _require_training_set(images, labels, settings, classifier.net.shape)
     require(isinstance(epochs, int) and epochs >= 1, "epochs", epochs, "an integer >= 1")
     require(1 <= batch <= len(images), "batch", batch, f"in 1..{len(images)}, the number of images")
+    require(1 <= shards <= batch, "shards", shards, f"in 1..{batch}, the batch size")
     require(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "in [0, 1)")
     require(lr > 0, "lr", lr, "> 0")
     net, steps = classifier.net, len(images) // batch
     _normalise_by(net, images)
     optimiser = _optimiser(net, lr, weight_decay)
     start = _resume(checkpoint, net, optimiser) if checkpoint else 0
+    # each shard has its own running statistics (those of the first are kept) and everybody's parameters
+    nets = [net, *(copy.deepcopy(net, {id(p): p for p in net.parameters()}) for _ in range(shards - 1))]
+    pool, parameters = one_thread_each(shards), list(net.parameters())
+
+    def loss_of(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with autocast(classifier.precision, classifier.device):
+            logits = network(x).float()
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing) * (len(x) / batch)
+
     for epoch in range(start, epochs):
-        net.train()
+        for network in nets:
+            network.train()
         rng, total = torch_rng(derive(seed, "epoch", index=epoch)), 0.0
         order = torch.randperm(len(images), generator=rng)[: steps * batch].split(batch)
-        for step, chosen in enumerate(
-            tqdm(order, desc=f"epoch {epoch + 1}/{epochs}", leave=False, mininterval=1.0)
-        ):
+        progress = tqdm(order, desc=f"epoch {epoch + 1}/{epochs}", leave=False, mininterval=1.0)
+        for step, chosen in enumerate(progress):
             for group in optimiser.param_groups:
                 group["lr"] = one_cycle(epoch * steps + step, epochs * steps, lr)
             x = crop_and_flip(images[chosen], rng) if augment else images[chosen]
-            with autocast(classifier.precision, classifier.device):
-                logits = net(x.to(classifier.device))
-            loss = F.cross_entropy(
-                logits.float(), labels[chosen].to(logits.device), label_smoothing=label_smoothing
-            )
+            x, y = x.to(classifier.device), labels[chosen].to(classifier.device)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            if shards == 1:
+                value = loss_of(net, x, y)
+                value.backward()
+            else:
+                parts = zip(nets, x.chunk(shards), y.chunk(shards), strict=False)
+                value = sharded_backward(parameters, [partial(loss_of, *part) for part in parts], pool)
             optimiser.step()
-            total += float(loss.detach())
+            total += float(value.detach())
         if not total < float("inf"):
             raise NonFiniteLoss(f"loss is not finite in epoch {epoch + 1}: lower the learning rate")
         if checkpoint and epoch + 1 < epochs:
@@ -271,9 +328,9 @@ def _optimiser(net: nn.Module, lr: float, weight_decay: float) -> torch.optim.SG
 def _save(path: Path, net: nn.Module, optimiser: torch.optim.SGD, epoch: int) -> None:
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     tensors |= {f"momentum.{k}": optimiser.state[p]["momentum_buffer"] for k, p in net.named_parameters()}
-    partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"epoch": json.dumps(epoch)})
-    os.replace(partial, path)
+    unfinished = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"epoch": json.dumps(epoch)})
+    os.replace(unfinished, path)
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -181,7 +182,9 @@ def train(
             value.backward()
         else:
             rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
-            value = _sharded_backward(net, loss, minibatch.to(device).chunk(shards), rngs, pool)
+            parts = list(zip(minibatch.to(device).chunk(shards), rngs, strict=False))
+            share = [partial(_share, loss, rows, own, len(rows) / batch) for rows, own in parts]
+            value = sharded_backward(list(net.parameters()), share, pool)
         nn.utils.clip_grad_norm_(net.parameters(), clip)
         losses.append(value.detach())
         if (step + 1) % 100 == 0 or step + 1 == steps:  # reading the loss waits for the device: not each step
@@ -196,26 +199,41 @@ def train(
     return torch.stack(losses).tolist() if losses else []
 
 
+def _share(loss: Callable, rows: Tensor, rng: torch.Generator, weight: float) -> Tensor:
+    return loss(rows, rng) * weight
+
+
 def one_thread_each(workers: int) -> ThreadPoolExecutor:
     """A pool of threads in each of which PyTorch's operations use that thread alone."""
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _sharded_backward(
-    net: nn.Module,
-    loss: Callable[[Tensor, torch.Generator], Tensor],
-    parts: Sequence[Tensor],
-    rngs: Sequence[torch.Generator],
-    pool: ThreadPoolExecutor,
-) -> Tensor:
-    """Gradients of the mean loss over all rows into `.grad`; summed in a fixed order, so deterministic."""
-    parameters, rows = list(net.parameters()), sum(len(part) for part in parts)
+def parallel_map(function: Callable, items: Iterable, device: str | torch.device) -> Iterator:
+    """`function` of each item, in order: on a CPU side by side, one thread each, as many as PyTorch may use.
 
-    def one(part: Tensor, rng: torch.Generator) -> tuple[Tensor, Sequence[Tensor]]:
-        value = loss(part, rng) * (len(part) / rows)
+    So a result does not depend on the number of threads.
+    """
+    if torch.device(device).type != "cpu":
+        yield from map(function, items)
+        return
+    with one_thread_each(torch.get_num_threads()) as pool:
+        yield from pool.map(function, items)
+
+
+def sharded_backward(
+    parameters: Sequence[nn.Parameter], losses: Sequence[Callable[[], Tensor]], pool: ThreadPoolExecutor
+) -> Tensor:
+    """Gradients of the sum of `losses` into `.grad`; returns the sum.
+
+    Each loss is computed in a thread of `pool`; gradients add up in a fixed order, so the outcome is
+    deterministic.
+    """
+
+    def one(loss: Callable[[], Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        value = loss()
         return value.detach(), torch.autograd.grad(value, parameters)
 
-    values, gradients = zip(*pool.map(one, parts, rngs[: len(parts)]), strict=True)
+    values, gradients = zip(*pool.map(one, losses), strict=True)
     total = list(gradients[0])
     for gradient in gradients[1:]:
         torch._foreach_add_(total, gradient)
@@ -264,9 +282,9 @@ def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, ste
             f"m.{i}": state["exp_avg"],
             f"v.{i}": state["exp_avg_sq"],
         }
-    partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"step": str(step)})
-    os.replace(partial, path)
+    unfinished = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"step": str(step)})
+    os.replace(unfinished, path)
 
 
 @torch.no_grad()
