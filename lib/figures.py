@@ -145,5 +145,5 @@ def departures(
         axis.plot(exact["round"], exact[column], color="black", ls="--", lw=1.0, label="exact dynamics")
         axis.set(title=title, xlabel="retraining round $t$", ylabel=labels[column])
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend()
+        axis.legend(loc="best", fontsize="small")
     return figure

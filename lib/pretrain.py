@@ -149,13 +149,9 @@ def score(folder: Path, work: Path, device: str, *, n: int = 5000, seed: int = 0
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=MAKES)
-    parser.add_argument(
-        "--folder", type=Path, default=PROJECT / "checkpoints", help="where weights and cards go"
-    )
+    parser.add_argument("--folder", type=Path, default=PROJECT / "checkpoints", help="where weights and cards go")
     parser.add_argument("--work", type=Path, default=PROJECT / "runs", help="where unfinished training lies")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")

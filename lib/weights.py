@@ -44,7 +44,5 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         card = json.loads(path.with_suffix(".json").read_text())
         state = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise BadInput(
-            f"weights {path}: not readable ({error}): train them again or restore the file"
-        ) from error
+        raise BadInput(f"weights {path}: not readable ({error}): train them again or restore the file") from error
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card

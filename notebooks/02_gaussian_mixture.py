@@ -80,7 +80,7 @@ shown = [t for t in (0, 1, 2, 3, 5, 10) if t <= settings.toy.rounds]
 clouds = {arm: [runs[0].samples(t).numpy() for t in shown] for arm, runs in experiment.runs.items()}
 figure = figures.point_rows(clouds, shown, data.centre, data.r_min)
 points = experiments.stored_points(experiment, shown)
-alt = "Samples by round. Curated only: seven of eight modes vanish. With real data: all stay. Control: all stay."
+alt = "Samples by round. Curated only: one of eight modes is left. With real data and in the control all stay."
 products.figure(figure, "02_samples", settings, seed=seed, numbers=points, alt=alt, run=experiment.provenance)
 
 # %% [markdown]
@@ -107,7 +107,7 @@ columns = {
 histories = {arm: experiment.histories(arm) for arm in experiment.runs}
 figure = figures.curves(histories, experiment.exact, columns, per_row=4)
 numbers = experiments.long_table(experiment)
-alt = "Eight quantities over rounds, three arms. Shares and rewards lie on the dashed exact curves; the std does not."
+alt = "Eight quantities over rounds, three arms. Shares and rewards lie on the exact curves, the std does not."
 products.figure(figure, "02_curves", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
 
 # %% [markdown]
@@ -151,7 +151,7 @@ panels = {
 figure = figures.departures(panels, columns)
 studies = [*by_length.items(), *by_sampler.items()]
 numbers = pd.concat([experiments.long_table(e, setting=str(value)) for value, e in studies])
-alt = "Left: the shortest fit lags behind the exact share. Right: the control's std by sampler, above the exact line."
+alt = "Left: the shortest fit lags behind the exact share. Right: the control's std lies above the exact line."
 products.figure(figure, "02_departures", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
 
 # %%

@@ -82,9 +82,7 @@ class Flow:
         with autocast(self.precision, self.device):
             return self._call(x, t.expand(len(x))).float()
 
-    def fit(
-        self, data: Tensor | Mixture, steps: int, *, seed: int, batch: int = 128, lr: float = 1e-3, **options
-    ):
+    def fit(self, data: Tensor | Mixture, steps: int, *, seed: int, batch: int = 128, lr: float = 1e-3, **options):
         """Train on from the present weights (a warm start), with a fresh optimiser.
 
         Args:

@@ -106,9 +106,7 @@ class UNet(nn.Module):
     def __init__(self, settings: UNetSettings):
         super().__init__()
         s, levels = settings, len(settings.channels)
-        require(
-            all(c % s.groups == 0 for c in s.channels), "channels", s.channels, f"multiples of {s.groups}"
-        )
+        require(all(c % s.groups == 0 for c in s.channels), "channels", s.channels, f"multiples of {s.groups}")
         _require_halvable(s.shape, levels)
         down = ["AttnDownBlock2D" if i in s.attention else "DownBlock2D" for i in range(levels)]
         up = ["AttnUpBlock2D" if i in s.attention else "UpBlock2D" for i in reversed(range(levels))]
@@ -146,9 +144,7 @@ class ConvUNet(nn.Module):
         _require_halvable((0, *(side // s.patch for side in s.shape[1:])), len(s.channels))
         pixels, features = s.shape[0] * s.patch**2, 2 * s.channels[0]
         self.patch = s.patch
-        self.time = nn.Sequential(
-            nn.Linear(64, features), nn.SiLU(), nn.Linear(features, features), nn.SiLU()
-        )
+        self.time = nn.Sequential(nn.Linear(64, features), nn.SiLU(), nn.Linear(features, features), nn.SiLU())
         self.enter = nn.Conv2d(pixels, s.channels[0], 3, padding=1)
         self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [s.channels[0]]
         width = s.channels[0]

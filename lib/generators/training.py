@@ -19,10 +19,17 @@ from lib.seeds import derive, torch_rng
 
 DECAYS = ("constant", "cosine", "linear")
 PRECISIONS = ("auto", "fp32", "bf16")
+LONG = 1000  # steps from which a fit has a progress bar of its own
 
 
 class NonFiniteLoss(ArithmeticError):
     """Training produced a loss that is not a finite number; the message names the step."""
+
+
+def progress(items: Iterable, *, desc: str, hide: bool = False, **options) -> tqdm:
+    """A progress bar that vanishes when done; none where `hide` or $TQDM_DISABLE says so."""
+    hide = hide or bool(os.environ.get("TQDM_DISABLE"))  # tqdm's own reading of it misses notebook widgets
+    return tqdm(items, desc=desc, disable=hide, leave=False, mininterval=1.0, **options)
 
 
 class Mixture:
@@ -36,9 +43,7 @@ class Mixture:
     """
 
     def __init__(self, parts: Sequence[Tensor], weights: Sequence[float]):
-        require(
-            len(parts) == len(weights) >= 1, "weights", list(weights), f"one for each of {len(parts)} parts"
-        )
+        require(len(parts) == len(weights) >= 1, "weights", list(weights), f"one for each of {len(parts)} parts")
         require(
             all(w >= 0 and math.isfinite(w) for w in weights) and sum(weights) > 0,
             "weights",
@@ -55,9 +60,7 @@ class Mixture:
         self.rows = torch.cat([p for p, _ in used])
         sizes = torch.tensor([len(p) for p, _ in used])
         self._sizes, self._starts = sizes, sizes.cumsum(0) - sizes
-        self._edges = torch.tensor([w for _, w in used], dtype=torch.float64).cumsum(0) / sum(
-            w for _, w in used
-        )
+        self._edges = torch.tensor([w for _, w in used], dtype=torch.float64).cumsum(0) / sum(w for _, w in used)
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """n rows, (n, ...), drawn with `rng` (a CPU generator)."""
@@ -172,8 +175,8 @@ def train(
     start = _resume(checkpoint, net, optimiser, ema) if checkpoint else 0
     losses, pool = [], one_thread_each(shards)
     batches = _batches(data, range(start, steps), seed, batch, prepare)
-    progress = tqdm(batches, desc=label, initial=start, total=steps, leave=False, mininterval=1.0)
-    for step, minibatch, rng in progress:
+    bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
+    for step, minibatch, rng in bar:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, lr=lr, warmup=warmup, decay=decay)
         optimiser.zero_grad(set_to_none=True)
@@ -189,7 +192,7 @@ def train(
         losses.append(value.detach())
         if (step + 1) % 100 == 0 or step + 1 == steps:  # reading the loss waits for the device: not each step
             _require_finite(losses, start)
-            progress.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
+            bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
         optimiser.step()
         ema.update(net)
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
@@ -267,9 +270,7 @@ def _require_finite(losses: list[Tensor], start: int) -> None:
     finite = torch.isfinite(torch.stack(losses[-100:]))
     if not finite.all():
         first = start + len(losses) - len(finite) + int((~finite).nonzero()[0])
-        raise NonFiniteLoss(
-            f"loss is not finite at step {first}: lower the learning rate or look at the data"
-        )
+        raise NonFiniteLoss(f"loss is not finite at step {first}: lower the learning rate or look at the data")
 
 
 def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, step: int) -> None:
