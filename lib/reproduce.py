@@ -60,6 +60,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     overrides = parse_settings(options.settings)
     profiles.load(options.profile, overrides)
     require(options.seed >= 0, "--seed", options.seed, ">= 0")
+    require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
     parameters = {"profile": options.profile, "seed": options.seed, "overrides": overrides}
     chosen = select(options.only)
     for notebook in chosen:
@@ -116,7 +117,10 @@ def parse_settings(settings: list[str]) -> dict[str, object]:
     for setting in settings:
         key, separator, value = setting.partition("=")
         require(bool(separator and key), "-p", setting, "KEY=VALUE")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise BadInput(f"-p = {setting!r}: the value must be a plain YAML scalar") from None
     return pairs
 
 
@@ -135,7 +139,6 @@ def select(only: str) -> list[Path]:
 
 def _run_all(notebooks: list[Path], command, jobs: int, folder: Path) -> list[Outcome]:
     """Run a command for each notebook, `jobs` at a time, saying now and then what is running."""
-    require(jobs >= 1, "--jobs", jobs, ">= 1")
     environment = _environment(min(jobs, len(notebooks)))
     started: dict[Path, float] = {}
 
