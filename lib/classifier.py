@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs
-from tqdm.auto import tqdm
 
 from lib.checks import require
 from lib.generators.training import (
@@ -27,6 +26,7 @@ from lib.generators.training import (
     autocast,
     one_thread_each,
     parallel_map,
+    progress,
     resolve_precision,
     sharded_backward,
 )
@@ -266,8 +266,8 @@ def train_classifier(
             network.train()
         rng, total = torch_rng(derive(seed, "epoch", index=epoch)), 0.0
         order = torch.randperm(len(images), generator=rng)[: steps * batch].split(batch)
-        progress = tqdm(order, desc=f"epoch {epoch + 1}/{epochs}", leave=False, mininterval=1.0)
-        for step, chosen in enumerate(progress):
+        bar = progress(order, desc=f"epoch {epoch + 1}/{epochs}", hide=steps < 100)
+        for step, chosen in enumerate(bar):
             for group in optimiser.param_groups:
                 group["lr"] = one_cycle(epoch * steps + step, epochs * steps, lr)
             x = crop_and_flip(images[chosen], rng) if augment else images[chosen]

@@ -47,6 +47,7 @@ class Task:
         label: samples -> group of each, (n,) int64, in 0..groups-1 (a mode, or a class by the evaluator).
         groups: number of groups.
         measure: (samples, labels) -> further columns of the history.
+        first: () -> the state_dict of a p_0 shared by all seeds; None: each seed fits its own.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Task:
     label: Callable[[Tensor], Tensor]
     groups: int
     measure: Callable[[Tensor, Tensor], dict[str, float]]
+    first: Callable[[], dict[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,8 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
 
 def fit_first(task: Task, seed: int) -> dict[str, Tensor]:
     """p_0 = A(D_real): the state_dict of a generator trained on real data, shared by all arms of one seed."""
+    if task.first:
+        return task.first()
     settings = {"task": task.settings["generator"], "seed": seed}
     store = runs.Store(runs.folder(f"{task.name}-p0", settings), settings)
     with store.lock():

@@ -1,6 +1,7 @@
-"""Train the CIFAR-10 weights in `checkpoints/`, each with its card.
+"""Train the weights in `checkpoints/`, each with its card.
 
-python -m lib.pretrain p0 | reward | evaluator     train, or go on with an unfinished training
+python -m lib.pretrain p0 | reward | evaluator     CIFAR-10: train, or go on with an unfinished training
+python -m lib.pretrain digits                      p_0 of the 8x8 digits
 python -m lib.pretrain score                       add to p_0's card what the evaluator says of it
 """
 
@@ -15,13 +16,13 @@ import torch
 from cleanfid.fid import fid_from_feats
 
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
-from lib.datasets import CIFAR10_CLASSES, cifar10
+from lib.datasets import CIFAR10_CLASSES, cifar10, digits, split
 from lib.generators.flow import Flow
-from lib.generators.networks import ConvSettings
+from lib.generators.networks import ConvSettings, MlpSettings
 from lib.weights import load_weights
 
 PROJECT = Path(__file__).resolve().parent.parent
-MAKES = ("p0", "reward", "evaluator", "score")
+MAKES = ("p0", "reward", "evaluator", "digits", "score")
 CLASSIFIERS = {
     "reward": {"width": 1.0, "seed": 1, "epochs": 20},
     "evaluator": {"width": 0.5, "seed": 2, "epochs": 16},
@@ -71,6 +72,30 @@ def p0(folder: Path, work: Path, device: str, *, seed: int = 0, steps: int = 440
         **provenance(device),
     }
     flow.save(folder / "cifar_p0.safetensors", card, half=True)
+
+
+def digits_p0(folder: Path, work: Path, *, seed: int = 0, steps: int = 12000) -> None:
+    """OT-CFM on the training part of the 8x8 digits, weights to `folder`/digits_p0.safetensors.
+
+    Args:
+        folder: where the weights and their card go.
+        work: where the checkpoint of an unfinished training lies.
+        seed: of weights, minibatches and noise.
+        steps: optimiser steps.
+    """
+    flow = Flow(MlpSettings(), seed=seed)
+    options = {"batch": 256, "lr": 1e-3, "decay": "linear", "ema_decay": 0.999}
+    images, _ = digits()
+    images = images[split(len(images))[0]]
+    losses = flow.fit(images, steps, seed=seed, checkpoint=work / "digits_p0.safetensors", **options)
+    card = {
+        "data": f"scikit-learn's 8x8 digits, {len(images)} training images",
+        "training": {"steps": steps, "seed": seed, **options},
+        "loss": sum(losses[-500:]) / len(losses[-500:]),
+        "precision": flow.precision,
+        **provenance("cpu"),
+    }
+    flow.save(folder / "digits_p0.safetensors", card)
 
 
 def classifier(name: str, folder: Path, work: Path, device: str) -> None:
@@ -159,6 +184,8 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     if asked.what in CLASSIFIERS:
         classifier(asked.what, asked.folder, asked.work, asked.device)
+    elif asked.what == "digits":
+        digits_p0(asked.folder, asked.work)
     elif asked.what == "p0":
         p0(asked.folder, asked.work, asked.device, steps=asked.steps)
     else:

@@ -1,7 +1,7 @@
 """Profiles: one YAML a scale of the experiments, validated before anything runs."""
 
 import difflib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,12 +42,59 @@ class Toys(_Section):
     grid: int = Field(ge=32, le=1024)
 
 
+class Images(_Section):
+    """Image loops (notebooks 04 to 07); meanings and units stand in profiles/quick.yaml."""
+
+    data: Literal["digits", "cifar10"]
+    device: Literal["auto", "cpu", "cuda"]
+    compiled: bool
+    network: Literal["mlp", "conv", "unet"]
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    blocks: int = Field(ge=1)
+    p0_weights: str
+    first_steps: int = Field(ge=1)
+    first_lr: float = Field(gt=0)
+    first_decay: Literal["constant", "linear", "cosine"]
+    warmup: int = Field(ge=0)
+    round_steps: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    batch: int = Field(ge=1)
+    ema_decay: float = Field(ge=0, lt=1)
+    flip: bool
+    shards: int = Field(ge=1)
+    method: Literal["midpoint", "heun", "euler", "dopri5"]
+    ode_steps: int = Field(ge=1)
+    reward_weights: str
+    reward_width: float = Field(gt=0)
+    reward_epochs: int = Field(ge=1)
+    evaluator_weights: str
+    evaluator_width: float = Field(gt=0)
+    evaluator_epochs: int = Field(ge=1)
+    classifier_batch: int = Field(ge=1)
+    label_smoothing: float = Field(ge=0, lt=1)
+    smoothed_epochs: int = Field(ge=1)
+    k: int = Field(ge=2)
+    lam: float = Field(gt=0)
+    airplane_gamma: float = Field(ge=0)
+    confidence_gamma: float = Field(ge=0)
+    rounds: int = Field(ge=1)
+    quality_rounds: int = Field(ge=1)
+    study_rounds: int = Field(ge=1)
+    seeds: int = Field(ge=1)
+    repeats: int = Field(ge=1)
+    n_keep: int = Field(ge=1)
+    n_quality: int = Field(ge=4)
+    menus: Literal["disjoint", "resample"]
+    start: Literal["warm", "cold"]
+
+
 class Profile(_Section):
     """A resolved profile."""
 
     name: str
     population: Population
     toy: Toys
+    images: Images
 
 
 def names() -> list[str]:

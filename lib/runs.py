@@ -25,7 +25,10 @@ from lib import paths
 
 READERS = {
     "figures.py",
+    "image_figures.py",
     "claims.py",
+    "image_claims.py",
+    "pretrain.py",
     "products.py",
     "reproduce.py",
 }  # what these say never changes what a run computes

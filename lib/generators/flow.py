@@ -12,12 +12,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchdiffeq import odeint
-from tqdm.auto import tqdm
 
 from lib.checks import require
 from lib.datasets import to_float, to_uint8
 from lib.generators.networks import MlpSettings, NetSettings, build, settings_from_dict, settings_to_dict
-from lib.generators.training import Mixture, as_mixture, autocast, parallel_map, resolve_precision, train
+from lib.generators.training import Mixture, as_mixture, autocast, parallel_map, progress, resolve_precision, train
 from lib.seeds import derive, torch_rng
 from lib.weights import load_weights, save_weights
 
@@ -150,7 +149,7 @@ class Flow:
 
         batches = range(math.ceil(n / batch))
         done = parallel_map(fill, batches, self.device)
-        for _ in tqdm(done, desc="sampling", total=len(batches), leave=False, mininterval=1.0):
+        for _ in progress(done, desc="sampling", total=len(batches), hide=len(batches) < 100):
             pass
         return images
 
