@@ -1,0 +1,153 @@
+"""Drawing of the image loops. Functions take tables and arrays and return a figure; nothing here trains."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.figures import ARM_COLOURS, ARM_NAMES, curves, subplots
+
+# Petroff's ten colours, chosen for readers with any colour vision; a class has one colour in every notebook.
+CLASS_COLOURS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+LABELS = {
+    "mean_reward": "mean reward $E[r]$",
+    "entropy": "entropy of class shares (nats)",
+    "confidence_evaluator": "mean confidence, evaluator",
+    "frechet_distance_evaluator": "Fréchet distance\n(evaluator features)",
+    "precision": "precision",
+    "recall": "recall",
+    "fid": "FID",
+    "tv_to_exact": "TV to exact class shares",
+}
+
+
+def class_shares(
+    panels: dict[str, tuple[pd.DataFrame, pd.DataFrame | None]], names: Sequence[str], title: str, per_row: int = 3
+) -> Figure:
+    """Class shares over rounds: mean over seeds with a band from least to greatest, exact dynamics dashed.
+
+    Args:
+        panels: title -> (history of one arm's seeds, its exact dynamics or None).
+        names: of the classes.
+        title: over the figure; names the data.
+        per_row: panels in a row.
+    """
+    rows = -(-len(panels) // per_row)
+    figure, axes = subplots(rows, per_row, 2.7 * per_row + 0.9, 2.4 * rows + 0.4, sharex=True, sharey=True)
+    for axis, (heading, (history, exact)) in zip(axes.flat, panels.items(), strict=False):
+        for i, colour in enumerate(CLASS_COLOURS[: len(names)]):
+            by_round = history.groupby("round")[f"share_{i}"]
+            low, high = by_round.min(), by_round.max()
+            axis.fill_between(low.index, low, high, color=colour, alpha=0.25, lw=0)
+            axis.plot(by_round.mean(), color=colour, lw=1.5)
+            if exact is not None:
+                axis.plot(exact["round"], exact[f"share_{i}"], color=colour, ls="--", lw=0.9)
+        axis.set_title(heading, fontsize="medium")
+        axis.set_ylim(0, None)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.remove()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("class share (evaluator)")
+    for axis in list(axes.flat)[max(0, len(panels) - per_row) : len(panels)]:
+        axis.set_xlabel("retraining round $t$")
+        axis.tick_params(labelbottom=True)
+    line = mpl.lines.Line2D
+    handles = [line([], [], color=c, lw=2) for c in CLASS_COLOURS[: len(names)]]
+    handles.append(line([], [], color="black", ls="--", lw=0.9))
+    figure.legend(handles, [*names, "exact"], loc="outside right center", fontsize="small")
+    figure.suptitle(title)
+    return figure
+
+
+def loop_curves(
+    histories: dict[str, pd.DataFrame],
+    exact: dict[str, pd.DataFrame],
+    columns: Sequence[str],
+    title: str,
+    floor: dict[str, float] | None = None,
+    per_row: int = 3,
+) -> Figure:
+    """`figures.curves` of some columns under a title, with a dotted line where real images would score.
+
+    Args:
+        histories: for each arm, its seeds' histories.
+        exact: for each arm, the exact dynamics.
+        columns: keys of LABELS.
+        title: over the figure; names the data.
+        floor: column -> the value of real test images.
+        per_row: panels in a row.
+    """
+    figure = curves(histories, exact, {c: LABELS[c] for c in columns}, per_row)
+    for axis, column in zip(figure.axes, columns, strict=True):
+        if column in (floor or {}):
+            axis.axhline(floor[column], color="black", ls=":", lw=1.0)
+            axis.annotate(
+                "real", (1, floor[column]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
+            )
+    figure.suptitle(title)
+    return figure
+
+
+def image_grids(
+    samples: dict[str, Sequence[np.ndarray]], rounds: Sequence[int], title: str, side: int = 6
+) -> Figure:
+    """Images by round: a row for each arm, a column for each round, side x side images in each.
+
+    Args:
+        samples: for each arm, one uint8 array (n >= side^2, C, H, W) a round shown.
+        rounds: their numbers.
+        title: over the figure; names the data.
+        side: images along an edge.
+    """
+    figure, axes = subplots(len(samples), len(rounds), 1.75 * len(rounds) + 0.3, 1.8 * len(samples) + 0.5)
+    for row, (arm, batches) in zip(axes, samples.items(), strict=True):
+        for axis, images in zip(row, batches, strict=True):
+            tiled = tile(images[: side * side], side)
+            axis.imshow(tiled, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        row[0].set_ylabel(ARM_NAMES.get(arm, arm), color=ARM_COLOURS.get(arm, "black"), fontweight="bold")
+    for axis, t in zip(axes[0], rounds, strict=True):
+        axis.set_title(f"round {t}" if t else "round 0 ($p_0$)", fontsize="medium")
+    figure.suptitle(title)
+    return figure
+
+
+def tile(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (side^2, C, H, W) => one picture (side * H, side * W) or (side * H, side * W, 3)."""
+    _, channels, height, width = images.shape
+    rows = images.reshape(side, side, channels, height, width)
+    picture = rows.transpose(0, 3, 1, 4, 2).reshape(side * height, side * width, channels)
+    return picture[..., 0] if channels == 1 else picture
+
+
+def study_panels(
+    panels: dict[str, dict[str, tuple[pd.DataFrame, pd.DataFrame]]], column: str, label: str, title: str
+) -> Figure:
+    """One panel a menu rule: a column over rounds for each K, exact dynamics dashed in the same colour.
+
+    Args:
+        panels: title -> {name of the curve: (history, exact)}.
+        column: what is drawn.
+        label: its name.
+        title: over the figure; names the data.
+    """
+    figure, axes = subplots(1, len(panels), 3.3 * len(panels), 2.7, sharey=True)
+    for axis, (heading, settings) in zip(axes[0], panels.items(), strict=True):
+        for colour, (name, (history, exact)) in zip(
+            ("#3f90da", "#832db6", "#bd1f01"), settings.items(), strict=False
+        ):
+            axis.plot(history["round"], history[column], color=colour, marker="o", ms=3, lw=1.3, label=name)
+            axis.plot(exact["round"], exact[column], color=colour, ls="--", lw=1.0)
+        axis.set(xlabel="retraining round $t$")
+        axis.set_title(heading, fontsize="medium")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(loc="upper left", fontsize="small")
+    axes[0, 0].set_ylabel(label)
+    figure.suptitle(title)
+    return figure
