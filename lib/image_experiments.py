@@ -330,6 +330,41 @@ def image_study(profile: Profile, reward: str, seed: int, changes: dict[str, dic
     return found
 
 
+def stored_images(
+    experiment: Experiment, rounds: list[int], n: int = 36
+) -> tuple[dict[str, list[np.ndarray]], pd.DataFrame]:
+    """The first n images of each arm's first seed at some rounds, and what was measured of each.
+
+    Returns:
+        ({arm: [uint8 (n, C, H, W) a round]}, table with columns arm, round, position, class, reward); the
+        control has no reward of its own.
+    """
+    pictures, parts = {}, []
+    for arm, (run, *_) in experiment.runs.items():
+        pictures[arm] = [run.samples(t)[:n].numpy() for t in rounds]
+        for t in rounds:
+            reward, label = (values[:n].numpy() for values in run.pool(t))
+            table = pd.DataFrame({"position": range(n), "class": label, "reward": reward.round(4)})
+            parts.append(table.assign(arm=arm, round=t))
+    return pictures, pd.concat(parts, ignore_index=True)[["arm", "round", "position", "class", "reward"]]
+
+
+def drift(experiment: Experiment, column: str, arm: str = "curated") -> pd.Series:
+    """Change of a column from the first to the last round, mean over seeds: by choice alone (the exact dynamics
+    of an arm), by model error alone (the control), and by both together (the arm as measured)."""
+
+    def change(table: pd.DataFrame) -> float:
+        by_round = table.groupby("round")[column].mean()
+        return float(by_round.iloc[-1] - by_round.iloc[0])
+
+    tables = {
+        "choice alone (exact)": experiment.exact[arm],
+        "model error alone (K = 1)": experiment.histories("control"),
+        "both (measured)": experiment.histories(arm),
+    }
+    return pd.Series({name: change(table) for name, table in tables.items()}, name=f"{arm}: change of {column}")
+
+
 def _gamma(settings: Images, reward: str) -> float:
     return getattr(settings, f"{reward}_gamma")
 

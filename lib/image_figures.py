@@ -13,15 +13,16 @@ from lib.figures import ARM_COLOURS, ARM_NAMES, curves, subplots
 CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
+GAP = 128  # grey level of the lines between images of a grid
 LABELS = {
     "mean_reward": "mean reward $E[r]$",
-    "entropy": "entropy of class shares (nats)",
-    "confidence_evaluator": "mean confidence, evaluator",
+    "entropy": "entropy of shares (nats)",
+    "confidence_evaluator": "confidence (evaluator)",
     "frechet_distance_evaluator": "Fréchet distance\n(evaluator features)",
     "precision": "precision",
     "recall": "recall",
     "fid": "FID",
-    "tv_to_exact": "TV to exact class shares",
+    "tv_to_exact": "TV to exact shares",
 }
 
 
@@ -47,8 +48,8 @@ def class_shares(
             if exact is not None:
                 axis.plot(exact["round"], exact[f"share_{i}"], color=colour, ls="--", lw=0.9)
         axis.set_title(heading, fontsize="medium")
-        axis.set_ylim(0, None)
         axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylim(bottom=0)  # shared, and only now: it ends automatic scaling
     for axis in list(axes.flat)[len(panels) :]:
         axis.remove()
     for axis in axes[:, 0]:
@@ -89,7 +90,7 @@ def loop_curves(
             axis.annotate(
                 "real", (1, floor[column]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
             )
-    figure.suptitle(title)
+    figure.legends[0].set_title(title, {"size": "large"})  # a title of its own would lie on the legend
     return figure
 
 
@@ -119,10 +120,11 @@ def image_grids(
 
 
 def tile(images: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (side^2, C, H, W) => one picture (side * H, side * W) or (side * H, side * W, 3)."""
-    _, channels, height, width = images.shape
-    rows = images.reshape(side, side, channels, height, width)
-    picture = rows.transpose(0, 3, 1, 4, 2).reshape(side * height, side * width, channels)
+    """uint8 (side^2, C, H, W) => one picture with grey lines between images, (h, w) or (h, w, 3)."""
+    framed = np.pad(images, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=GAP)
+    _, channels, height, width = framed.shape
+    rows = framed.reshape(side, side, channels, height, width)
+    picture = rows.transpose(0, 3, 1, 4, 2).reshape(side * height, side * width, channels)[:-1, :-1]
     return picture[..., 0] if channels == 1 else picture
 
 

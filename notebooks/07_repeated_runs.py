@@ -1,0 +1,102 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Three independent runs
+#
+# **Paper figure:** CIFAR-10, three runs of the confidence loop (appendix): class shares and mean confidence, one
+# column a run.
+#
+# **Shows:** how far the outcome of the curated-only confidence loop depends on chance. At the `quick` profile
+# scikit-learn's 8x8 digits stand in for CIFAR-10; profiles `cifar` and `paper` run the same cells on CIFAR-10.
+#
+# **Needs:** nothing beyond the installation at `quick`: about a minute on one CPU core (the first run is that of
+# notebook 05 and is reused); hours on two cores at `cifar`.
+
+# %% tags=["parameters"]
+profile = "quick"  # a file in profiles/: the scale of the experiment
+seed = 0  # first of the consecutive seeds; each runs every arm
+overrides = {}  # single settings by dotted key, e.g. {"images.rounds": 5}
+
+# %%
+import pandas as pd
+from IPython.display import Markdown
+
+from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles
+
+figures.use_style()
+settings = profiles.load(profile, overrides)
+images = settings.images
+names, source = image_experiments.class_names(images), image_experiments.source(images)
+pd.Series(images.model_dump(), name="image settings").to_frame()
+
+# %% [markdown]
+# ## The runs
+#
+# All start from one $p_0$, as a fine-tuned product would; everything after that is drawn anew: samples, menus,
+# choices, minibatches. The paper reports close agreement. The exact dynamics is computed for each run on its own
+# pool, so its dashed lines differ only by the draw of that pool; the control runs alongside with the same seeds.
+
+# %%
+seeds = list(range(seed, seed + images.repeats))
+arms = ("curated", "control")
+runs = {s: image_experiments.image_experiment(settings, "confidence", [s], arms=arms) for s in seeds}
+together = image_experiments.image_experiment(settings, "confidence", seeds, arms=arms)
+about = {"seed": seed, "run": together.provenance}
+
+# %%
+panels = {
+    f"{figures.ARM_NAMES[arm]}, seed {s}": (one.histories(arm), one.exact[arm])
+    for arm in arms
+    for s, one in runs.items()
+}
+figure = image_figures.class_shares(panels, names, f"Confidence reward, repeated ({source})", per_row=len(seeds))
+numbers = pd.concat([experiments.long_table(one, run=str(s)) for s, one in runs.items()])
+alt = "Class shares over rounds in three runs, curated only above, control below: uneven in every run."
+products.figure(figure, "07_class_shares", settings, numbers=numbers, alt=alt, **about)
+
+# %%
+Markdown(f"*{source}: one column a run, exact dynamics of its own pool dashed.*")
+
+# %% [markdown]
+# ## Agreement
+#
+# The band reaches from the least to the greatest run. Mean reward over $\gamma$ is the mean confidence of the
+# reward's classifier.
+
+# %%
+histories = {arm: together.histories(arm) for arm in arms}
+columns = ["mean_reward", "entropy", "confidence_evaluator", "frechet_distance_evaluator", "precision", "recall"]
+title = f"Confidence reward, {len(seeds)} runs ({source})"
+floor = image_experiments.studio(images).floor
+figure = image_figures.loop_curves(histories, together.exact, columns, title, floor)
+alt = "Six quantities over rounds, mean and band of three runs, curated only and control: the bands are narrow."
+products.figure(figure, "07_curves", settings, numbers=experiments.long_table(together), alt=alt, **about)
+
+# %%
+Markdown(f"*{source}: mean over {len(seeds)} runs, band from least to greatest, exact dynamics dashed.*")
+
+# %%
+last = histories["curated"].query("round == round.max()").set_index("seed")
+table = last[[f"share_{i}" for i in range(len(names))]].set_axis(names, axis=1)
+table.assign(**{"mean confidence": last["mean_reward"] / images.confidence_gamma}).round(3)
+
+# %% [markdown]
+# ## Curation or model error?
+
+# %%
+pd.concat({s: image_experiments.drift(one, "entropy") for s, one in runs.items()}, axis=1).round(3)
+
+# %% tags=["nbval-check-output"]
+products.verdicts(image_claims.repeat_claims(together), "07_repeated_runs", settings)

@@ -1,0 +1,252 @@
+"""The image loops: small runs on digits, and both CIFAR-10 profiles on fake images."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lib import datasets, image_claims, image_experiments, image_figures, paths, profiles, quality
+from lib.checks import BadInput
+from lib.classifier import Classifier, ClassifierSettings
+from lib.generators.flow import Flow
+from lib.generators.networks import MlpSettings
+from lib.loop import retrain
+
+DIGITS = {
+    "images.rounds": 2,
+    "images.study_rounds": 1,
+    "images.n_keep": 192,
+    "images.n_quality": 200,
+    "images.round_steps": 40,
+    "images.lr": 1e-3,
+    "images.label_smoothing": 0.0,
+}
+TINY = {
+    "images.device": "cpu",
+    "images.compiled": False,
+    "images.channels": [32, 64],
+    "images.blocks": 1,
+    "images.first_steps": 2,
+    "images.round_steps": 1,
+    "images.batch": 4,
+    "images.ode_steps": 1,
+    "images.reward_width": 0.05,
+    "images.reward_epochs": 1,
+    "images.evaluator_width": 0.05,
+    "images.evaluator_epochs": 1,
+    "images.classifier_batch": 16,
+    "images.rounds": 1,
+    "images.n_keep": 4,
+    "images.n_quality": 16,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def scratch(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURATED_LOOPS_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("TQDM_DISABLE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return profiles.load("quick", DIGITS)
+
+
+@pytest.fixture
+def fake_cifar(monkeypatch, tmp_path):
+    """Forty random 32x32 images in place of each part of CIFAR-10, and an empty checkpoints/."""
+
+    def part(train: bool):
+        rng = torch.Generator().manual_seed(int(train))
+        images = torch.randint(0, 256, (40, 3, 32, 32), generator=rng, dtype=torch.uint8)
+        return images, torch.arange(40) % 10
+
+    monkeypatch.setattr(datasets, "cifar10", part)
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path)
+    _forget()
+    yield tmp_path
+    _forget()
+
+
+def _forget():
+    image_experiments.load_images.cache_clear()
+    image_experiments.studio.cache_clear()
+
+
+def ends(experiment, arm, column):
+    history = experiment.histories(arm)
+    return history[column].iloc[0], history[column].iloc[-1]
+
+
+@pytest.fixture(scope="module")
+def airplane(digits):
+    return image_experiments.image_experiment(digits, "airplane", [0])
+
+
+def test_curation_raises_the_rewarded_class_and_the_reward(airplane):
+    for column in ("share_0", "mean_reward"):
+        first, curated = ends(airplane, "curated", column)
+        mixed, control = ends(airplane, "mixed", column)[1], ends(airplane, "control", column)[1]
+        assert curated > 2 * mixed, "real data holds it back"
+        assert mixed > 1.2 * max(first, control), "without a choice it does not rise"
+
+
+def test_the_loop_follows_the_exact_dynamics(airplane):
+    measured, exact = airplane.histories("curated")["share_0"], airplane.exact["curated"]["share_0"]
+    assert measured.to_numpy() == pytest.approx(exact.to_numpy(), abs=0.1)
+    assert airplane.exact["control"]["share_0"].nunique() == 1
+
+
+def test_the_history_has_both_counts_and_the_quality_columns(airplane, digits):
+    history = airplane.histories("curated")
+    wanted = {"share_0", "fitted_share_0", "confidence_evaluator", *image_experiments.QUALITY}
+    assert wanted <= set(history)
+    assert "fid" not in history, "digits have no FID"
+    floor = image_experiments.studio(digits.images).floor
+    assert floor["frechet_distance_evaluator"] < history["frechet_distance_evaluator"].iloc[-1]
+
+
+def test_one_control_serves_both_rewards(airplane, digits):
+    confidence = image_experiments.image_experiment(digits, "confidence", [0], arms=("control",))
+    assert len(list(paths.runs().glob("digits-control-*"))) == 1
+    ours, theirs = (e.histories("control") for e in (airplane, confidence))
+    assert ours["share_0"].equals(theirs["share_0"])
+    assert 0 < ours["mean_reward"].iloc[0] < 5 < theirs["mean_reward"].iloc[0] <= 15
+
+
+def test_claims_and_figures_take_what_the_experiment_gives(airplane, digits):
+    claims = image_claims.airplane_claims(airplane, 0, 5.0) + image_claims.bias_claims(airplane, "fitted")
+    claims += image_claims.quality_claims(airplane)
+    assert {type(c.holds) for c in claims} == {bool}
+    names = image_experiments.class_names(digits.images)
+    panels = {arm: (airplane.histories(arm), airplane.exact[arm]) for arm in airplane.runs}
+    assert len(image_figures.class_shares(panels, names, "x").axes) == 3
+    pictures, table = image_experiments.stored_images(airplane, [0, 2])
+    assert len(table) == 3 * 2 * 36
+    assert len(image_figures.image_grids(pictures, [0, 2], "x").axes) == 6
+
+
+def test_the_study_changes_what_it_says(digits):
+    changes = {f"K = {k}, {m}": {"k": k, "menus": m} for m in ("disjoint", "resample") for k in (2, 8)}
+    study = image_experiments.image_study(digits, "airplane", 0, changes)
+    for name, one in study.items():
+        config = one.runs["curated"][0].config
+        assert name == f"K = {config.k}, {config.menus}"
+        assert (config.rounds, config.n_pool) == (1, config.k * 192)
+    assert all(type(claim.holds) is bool for claim in image_claims.study_claims(study, 0))
+
+
+def fake_run(k, lam, reward, label, rounds):
+    return SimpleNamespace(config=SimpleNamespace(k=k, lam=lam, rounds=rounds), pool=lambda t: (reward, label))
+
+
+def test_exact_dynamics_at_infinite_k_is_the_tilt():
+    reward, label = torch.linspace(0, 3, 30), torch.arange(30) % 10
+    task = SimpleNamespace(groups=10)
+    found = image_experiments.exact_history(fake_run(math.inf, math.inf, reward, label, 3), task)
+    for t in range(4):
+        weight = np.exp(t * reward.double().numpy())
+        expected = np.bincount(label, weight, 10) / weight.sum()
+        assert found[[f"share_{i}" for i in range(10)]].loc[t].to_numpy() == pytest.approx(expected, abs=1e-12)
+
+
+def test_exact_dynamics_mixes_in_real_images_by_lambda():
+    real = SimpleNamespace(
+        groups=2,
+        real=torch.zeros(8, 1),
+        reward=lambda x: torch.full((len(x),), 7.0),
+        label=lambda x: torch.zeros(len(x), dtype=torch.long),
+    )
+    pool = torch.full((10,), 7.0), torch.ones(10, dtype=torch.long)  # equal rewards: choice changes nothing
+    found = image_experiments.exact_history(fake_run(4, 0.5, *pool, 2), real)
+    assert found["share_0"].to_numpy() == pytest.approx([0, 2 / 3, 2 / 3 + 0 / 3], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "network", "method"),
+    [("cifar", {}, "ConvUNet", "midpoint"), ("paper", {"images.channels": [32, 32]}, "UNet", "dopri5")],
+)
+def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, changes, network, method):
+    monkeypatch.setattr(quality, "INCEPTION", fake_cifar)  # exists
+    monkeypatch.setattr(quality, "inception_features", lambda x, device: x.float().mean(dim=(2, 3)))
+    profile = profiles.load(name, TINY | changes)
+    parts = image_experiments.studio(profile.images)
+    assert set(parts.judges) == {"fitted"}
+    assert set(parts.cards()["origin"]) == {"trained here"}
+    task = image_experiments.image_task(parts, "confidence")
+    run = retrain(image_experiments.image_config(task, profile.images, "mixed", 0, 1))
+    flow = task.generator(0)
+    assert (type(flow.net).__name__, flow.method) == (network, method)
+    assert run.samples(1).shape == (16, 3, 32, 32)
+    assert run.history["fid"].notna().all()
+
+
+def test_paper_profile_has_the_published_sizes():
+    images = profiles.load("paper").images
+    shape = (3, 32, 32)
+    flow = Flow(image_experiments.network(images, shape))
+    assert sum(p.numel() for p in flow.net.parameters()) == pytest.approx(35.7e6, rel=0.01)
+    assert (images.batch, images.lr, images.ema_decay, images.rounds) == (128, 2e-4, 0.9999, 10)
+    assert images.n_keep * images.k == 50_000
+    assert (images.airplane_gamma, images.confidence_gamma, images.lam) == (5, 15, 0.5)
+
+
+def test_weights_in_checkpoints_are_used(fake_cifar):
+    settings = profiles.load("cifar", TINY).images
+    reward = Classifier(ClassifierSettings("vgg11", 0.05), seed=5)
+    reward.save(fake_cifar / "cifar_reward.safetensors", {"test_accuracy": 0.5})
+    flow = image_experiments.new_flow(settings, (3, 32, 32), 7)
+    flow.save(fake_cifar / "cifar_p0.safetensors", {})
+    parts = image_experiments.studio(settings)
+    cards = parts.cards()["origin"].to_dict()
+    assert cards["reward (fitted)"] == "cifar_reward.safetensors"
+    assert cards["p_0"] == "cifar_p0.safetensors"
+    assert cards["evaluator"] == "trained here"
+    assert all(torch.equal(value, flow.state_dict()[key]) for key, value in parts.p0.state.items())
+    assert json.dumps(image_experiments.image_task(parts, "airplane").settings)
+
+
+def test_a_p0_of_another_network_is_refused(fake_cifar):
+    Flow(MlpSettings((3, 32, 32), 16, 1)).save(fake_cifar / "cifar_p0.safetensors", {})
+    with pytest.raises(BadInput, match=r"images\.p0_weights = 'cifar_p0'"):
+        image_experiments.studio(profiles.load("cifar", TINY).images)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("images.network", "vgg"),
+        ("images.channels", []),
+        ("images.channels", [0]),
+        ("images.label_smoothing", 1.0),
+        ("images.k", 1),
+        ("images.n_quality", 3),
+        ("images.data", "mnist"),
+    ],
+)
+def test_a_profile_value_out_of_range_is_one_line(key, value):
+    with pytest.raises(BadInput) as error:
+        profiles.load("quick", {key: value})
+    assert key in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_reward_judge_and_mlp_channels_are_refused(digits):
+    with pytest.raises(BadInput, match="reward = 'beauty'"):
+        image_experiments.image_experiment(digits, "beauty", [0])
+    with pytest.raises(BadInput, match="judge = 'smoothed'"):
+        image_experiments.image_experiment(digits, "airplane", [0], judge="smoothed")
+    two = profiles.load("quick", {"images.channels": [8, 8]}).images
+    with pytest.raises(BadInput, match=r"images\.channels"):
+        image_experiments.network(two, (1, 8, 8))
+
+
+def test_titles_follow_the_profile():
+    assert image_experiments.source(profiles.load("quick").images) == "8x8 digits standing in for CIFAR-10"
+    assert image_experiments.source(profiles.load("cifar").images) == "CIFAR-10"
+    assert image_experiments.class_names(profiles.load("paper").images)[0] == "airplane"
