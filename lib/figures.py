@@ -123,8 +123,10 @@ def curves(
         axis.set_xlabel("retraining round $t$")
         axis.tick_params(labelbottom=True)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    handles.append(mpl.lines.Line2D([], [], color="black", ls="--", lw=1.0))
-    figure.legend(handles, [*labels, "exact dynamics"], loc="outside upper center", ncols=len(handles))
+    if exact:
+        handles.append(mpl.lines.Line2D([], [], color="black", ls="--", lw=1.0))
+        labels.append("exact dynamics")
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
 
 

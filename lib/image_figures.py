@@ -88,7 +88,7 @@ def loop_curves(
         if column in (floor or {}):
             axis.axhline(floor[column], color="black", ls=":", lw=1.0)
             axis.annotate(
-                "real", (1, floor[column]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
+                "real", (1.01, floor[column]), xycoords=("axes fraction", "data"), va="center", fontsize=7
             )
     figure.legends[0].set_title(title, {"size": "large"})  # a title of its own would lie on the legend
     return figure

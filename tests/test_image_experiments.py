@@ -164,7 +164,7 @@ def test_exact_dynamics_mixes_in_real_images_by_lambda():
     )
     pool = torch.full((10,), 7.0), torch.ones(10, dtype=torch.long)  # equal rewards: choice changes nothing
     found = image_experiments.exact_history(fake_run(4, 0.5, *pool, 2), real)
-    assert found["share_0"].to_numpy() == pytest.approx([0, 2 / 3, 2 / 3 + 0 / 3], abs=1e-12)
+    assert found["share_0"].to_numpy() == pytest.approx([0, 2 / 3, 2 / 3 + (2 / 3) / 3], abs=1e-12)
 
 
 @pytest.mark.parametrize(
