@@ -30,8 +30,43 @@ class Experiment:
     exact: dict[str, pd.DataFrame]
 
     def histories(self, arm: str) -> pd.DataFrame:
-        """The histories of an arm's seeds in one table, with a column `seed`."""
-        return pd.concat([run.history.assign(seed=run.config.seed) for run in self.runs[arm]], ignore_index=True)
+        """The histories of an arm's seeds in one table, with columns `seed` and `tv_to_exact`: the total
+        variation distance between measured and exact group shares of the round."""
+        shares = [c for c in self.exact[arm] if c.startswith("share_")]
+        exact = self.exact[arm][shares].to_numpy()
+        tables = []
+        for run in self.runs[arm]:
+            distance = 0.5 * np.abs(run.history[shares].to_numpy() - exact).sum(axis=1)
+            tables.append(run.history.assign(seed=run.config.seed, tv_to_exact=distance))
+        return pd.concat(tables, ignore_index=True)
+
+    @property
+    def provenance(self) -> dict:
+        """Where the runs come from; their folders carry the code's digest, so one stands for all."""
+        runs = [run for arm in self.runs.values() for run in arm]
+        seconds = sum(float(run.history["seconds"].sum()) for run in runs)
+        return runs[0].provenance | {"runs": len(runs), "seconds_of_all_runs": round(seconds, 1)}
+
+
+def long_table(experiment: Experiment, **columns: str) -> pd.DataFrame:
+    """Measured and exact histories of every arm in one table, told apart by `arm`, `kind` and `columns`."""
+    parts = []
+    for arm in experiment.runs:
+        parts.append(experiment.histories(arm).drop(columns="seconds").assign(arm=arm, kind="measured", **columns))
+        parts.append(experiment.exact[arm].assign(arm=arm, kind="exact", **columns))
+    table = pd.concat(parts, ignore_index=True)
+    first = ["arm", "kind", *columns, "seed", "round"]
+    return table[first + [column for column in table if column not in first]]
+
+
+def stored_points(experiment: Experiment, rounds: list[int]) -> pd.DataFrame:
+    """The stored points of each arm's first seed at some rounds: columns arm, round, x1, x2."""
+    parts = []
+    for arm, runs in experiment.runs.items():
+        for t in rounds:
+            points = pd.DataFrame(runs[0].samples(t).numpy(), columns=["x1", "x2"]).round(3)
+            parts.append(points.assign(arm=arm, round=t))
+    return pd.concat(parts, ignore_index=True)[["arm", "round", "x1", "x2"]]
 
 
 def toy_experiment(name: str, profile: Profile, seed: int, arms: tuple[str, ...] = ARMS) -> Experiment:
@@ -52,6 +87,16 @@ def toy_experiment(name: str, profile: Profile, seed: int, arms: tuple[str, ...]
     return Experiment(runs, {arm: exact_history(data, settings, arm) for arm in arms})
 
 
+def toy_study(
+    name: str, profile: Profile, seed: int, key: str, values: tuple, arm: str
+) -> dict[object, Experiment]:
+    """The same single run with one setting of the `toy` section changed: {value: experiment}."""
+    changed = {
+        v: profile.model_copy(update={"toy": profile.toy.model_copy(update={"seeds": 1, key: v})}) for v in values
+    }
+    return {value: toy_experiment(name, other, seed, (arm,)) for value, other in changed.items()}
+
+
 def arm_parameters(arm: str, k: int, lam: float) -> tuple[int, float]:
     """(K, lambda) of an arm."""
     return {"curated": (k, math.inf), "mixed": (k, lam), "control": (1, math.inf)}[arm]
@@ -65,8 +110,8 @@ def toy_task(data: toy.Toy, settings: Toys, seed: int) -> Task:
         return _toy_columns(data, x.numpy(), label.numpy(), rewarded)
 
     chosen = settings.model_dump()
-    learn = {key: chosen[key] for key in ("n_real", "first_steps", "batch", "width", "variance")}
-    refit = {key: chosen[key] for key in ("gamma", "round_steps")}
+    learn = {key: chosen[key] for key in ("n_real", "first_steps", "batch", "width")}
+    refit = {key: chosen[key] for key in ("gamma", "round_steps", "variance")}
     return Task(
         name=data.name,
         settings={"generator": {"data": data.name, "seed": seed} | learn, "round": refit},
@@ -89,11 +134,12 @@ def toy_config(task: Task, settings: Toys, arm: str, seed: int) -> Config:
         rounds=settings.rounds,
         k=k,
         lam=lam,
-        n_pool=settings.n_keep * settings.k,
+        n_pool=settings.n_keep * k,
         n_keep=settings.n_keep,
         seed=seed,
         menus=settings.menus,
         start=settings.start,
+        n_store=1000,
     )
 
 

@@ -25,7 +25,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
-            "savefig.dpi": 200,
+            "savefig.dpi": 150,
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -128,6 +128,27 @@ def curves(
     handles, labels = axes[0, 0].get_legend_handles_labels()
     handles.append(mpl.lines.Line2D([], [], color="black", ls="--", lw=1.0))
     figure.legend(handles, [*labels, "exact dynamics"], loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def departures(
+    panels: dict[str, tuple[str, dict[str, pd.DataFrame], pd.DataFrame]], labels: dict[str, str]
+) -> Figure:
+    """One panel a study: a column over rounds for several values of one setting, exact dynamics dashed.
+
+    Args:
+        panels: title -> (column, {value of the setting: history}, exact history).
+        labels: column -> axis label.
+    """
+    figure, axes = subplots(1, len(panels), 3.4 * len(panels), 2.6)
+    for axis, (title, (column, histories, exact)) in zip(axes[0], panels.items(), strict=True):
+        colours = sns.color_palette("viridis", len(histories))
+        for colour, (value, history) in zip(colours, histories.items(), strict=True):
+            axis.plot(history["round"], history[column], color=colour, marker="o", ms=2.5, lw=1.2, label=value)
+        axis.plot(exact["round"], exact[column], color="black", ls="--", lw=1.0, label="exact dynamics")
+        axis.set(title=title, xlabel="retraining round $t$", ylabel=labels[column])
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(loc="best", fontsize="small")
     return figure
 
 

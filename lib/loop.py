@@ -16,7 +16,7 @@ from torch import Tensor
 from lib import runs
 from lib.checks import require
 from lib.curation import MENUS, k_choice
-from lib.generators.training import Mixture
+from lib.generators.training import Mixture, progress
 from lib.metrics import group_columns, reward_moments
 from lib.seeds import derive
 
@@ -154,7 +154,7 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
     generator = task.generator(derive(seed, "generator"))
     rounds, infos, pool = [], [], None
     with store.lock():
-        for t in range(config.rounds + 1):
+        for t in progress(range(config.rounds + 1), desc=f"{task.name}, K = {config.k}, lambda = {config.lam}"):
             done = store.load(f"round_{t:03d}")
             if done is None:
                 began = time.perf_counter()

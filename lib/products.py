@@ -3,11 +3,14 @@
 import json
 
 import pandas as pd
+from IPython.display import Image
 from matplotlib.figure import Figure
 
 from lib import paths, runs
 from lib.claims import Claim, table
 from lib.profiles import Profile
+
+SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
 
 
 def figure(
@@ -19,8 +22,8 @@ def figure(
     numbers: pd.DataFrame,
     alt: str,
     run: dict | None = None,
-) -> Figure:
-    """Save a figure with its numbers and provenance under `paths.figures(profile)`, and return it for display.
+) -> Image:
+    """Save a figure with its numbers and provenance under `paths.figures(profile)`; return it for display.
 
     Args:
         drawn: the figure.
@@ -35,7 +38,7 @@ def figure(
     folder.mkdir(parents=True, exist_ok=True)
     for ending, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
         drawn.savefig(folder / f"{name}.{ending}", **options)
-    numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g")
+    numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     about = {
         "alt": alt,
         "profile": profile.model_dump(),
@@ -43,7 +46,8 @@ def figure(
         "provenance": run or runs.provenance(),
     }
     runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
-    return drawn
+    width = round(drawn.get_figwidth() * SCREEN_DPI)
+    return Image(filename=folder / f"{name}.png", width=width, alt=alt)
 
 
 def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
@@ -51,4 +55,13 @@ def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
-    print(table(claims).to_string(index=False, justify="left"))
+    print(_aligned(table(claims)))
+
+
+def _aligned(table: pd.DataFrame) -> str:
+    """Plain text with left-aligned columns."""
+    lines = [list(table.columns), *table.values.tolist()]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -2,8 +2,10 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,10 +18,18 @@ from lib.checks import require
 from lib.seeds import derive, torch_rng
 
 DECAYS = ("constant", "cosine", "linear")
+PRECISIONS = ("auto", "fp32", "bf16")
+LONG = 1000  # steps from which a fit has a progress bar of its own
 
 
 class NonFiniteLoss(ArithmeticError):
     """Training produced a loss that is not a finite number; the message names the step."""
+
+
+def progress(items: Iterable, *, desc: str, hide: bool = False, **options) -> tqdm:
+    """A progress bar that vanishes when done; none where `hide` or $TQDM_DISABLE says so."""
+    hide = hide or bool(os.environ.get("TQDM_DISABLE"))  # tqdm's own reading of it misses notebook widgets
+    return tqdm(items, desc=desc, disable=hide, leave=False, mininterval=1.0, **options)
 
 
 class Mixture:
@@ -34,10 +44,19 @@ class Mixture:
 
     def __init__(self, parts: Sequence[Tensor], weights: Sequence[float]):
         require(len(parts) == len(weights) >= 1, "weights", list(weights), f"one for each of {len(parts)} parts")
-        require(all(w >= 0 and math.isfinite(w) for w in weights) and sum(weights) > 0,
-                "weights", list(weights), "finite, >= 0 and not all 0")
+        require(
+            all(w >= 0 and math.isfinite(w) for w in weights) and sum(weights) > 0,
+            "weights",
+            list(weights),
+            "finite, >= 0 and not all 0",
+        )
         used = [(p, w) for p, w in zip(parts, weights, strict=True) if w > 0]
-        require(all(len(p) for p, _ in used), "parts", [len(p) for p in parts], "at least one row in each used part")
+        require(
+            all(len(p) for p, _ in used),
+            "parts",
+            [len(p) for p in parts],
+            "at least one row in each used part",
+        )
         self.rows = torch.cat([p for p, _ in used])
         sizes = torch.tensor([len(p) for p, _ in used])
         self._sizes, self._starts = sizes, sizes.cumsum(0) - sizes
@@ -46,7 +65,7 @@ class Mixture:
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """n rows, (n, ...), drawn with `rng` (a CPU generator)."""
         u = torch.rand(n, 2, generator=rng, dtype=torch.float64)
-        part = torch.bucketize(u[:, 0], self._edges[:-1], right=True)
+        part = torch.bucketize(u[:, 0].contiguous(), self._edges[:-1], right=True)
         index = self._starts[part] + (u[:, 1] * self._sizes[part]).long()
         return self.rows[index.to(self.rows.device)]
 
@@ -106,6 +125,8 @@ def train(
     clip: float = 1.0,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
+    prepare: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    shards: int = 1,
     label: str = "training",
 ) -> list[float]:
     """Minimise `loss` by Adam and leave the EMA weights in `net`.
@@ -114,10 +135,25 @@ def train(
     equals an uninterrupted one.
 
     Args:
+        net: the network; its device is where it trains.
         loss: (minibatch, rng) -> scalar.
+        data: the training set; minibatches are drawn with replacement.
         steps: optimiser steps, >= 0; 0 leaves `net` as it is.
+        seed: of minibatches and noise.
+        batch: rows a step, >= 1.
+        lr: peak learning rate, > 0.
+        decay: one of DECAYS, see `learning_rate`.
+        warmup: steps of linear warm-up.
+        ema_decay: of the running average of the weights, in [0, 1).
         clip: largest gradient norm.
         checkpoint: file (.safetensors) that holds weights, EMA, moments and step while training runs.
+        checkpoint_every: steps between two writes of it.
+        prepare: (minibatch, rng) -> what `loss` gets as its minibatch, on the CPU; run in a worker thread
+            one step ahead, so that it costs no time beside a step that is longer.
+        shards: parts of each minibatch that are computed side by side, each in a thread of its own. On a
+            CPU as many shards as cores beats as many threads an operation: nothing waits at barriers, so a
+            busy neighbour costs its share and no more, and the result does not depend on thread counts.
+        label: of the progress bar.
 
     Returns:
         The loss of each step run in this call.
@@ -127,6 +163,7 @@ def train(
     """
     require(isinstance(steps, int) and steps >= 0, "steps", steps, "an integer >= 0")
     require(batch >= 1, "batch", batch, ">= 1")
+    require(1 <= shards <= batch, "shards", shards, f"in 1..{batch}, the batch size")
     require(lr > 0 and math.isfinite(lr), "lr", lr, "a finite number > 0")
     require(decay in DECAYS, "decay", decay, f"one of {', '.join(DECAYS)}")
     if steps == 0:
@@ -136,18 +173,26 @@ def train(
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     ema = Ema(net, ema_decay)
     start = _resume(checkpoint, net, optimiser, ema) if checkpoint else 0
-    losses = []
-    for step in tqdm(range(start, steps), desc=label, initial=start, total=steps, leave=False, mininterval=1.0):
+    losses, pool = [], one_thread_each(shards)
+    batches = _batches(data, range(start, steps), seed, batch, prepare)
+    bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
+    for step, minibatch, rng in bar:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, lr=lr, warmup=warmup, decay=decay)
-        rng = torch_rng(derive(seed, "step", index=step))
-        value = loss(data.draw(batch, rng).to(device), rng)
         optimiser.zero_grad(set_to_none=True)
-        value.backward()
+        if shards == 1:
+            value = loss(minibatch.to(device), rng)
+            value.backward()
+        else:
+            rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
+            parts = list(zip(minibatch.to(device).chunk(shards), rngs, strict=False))
+            share = [partial(_share, loss, rows, own, len(rows) / batch) for rows, own in parts]
+            value = sharded_backward(list(net.parameters()), share, pool)
         nn.utils.clip_grad_norm_(net.parameters(), clip)
         losses.append(value.detach())
         if (step + 1) % 100 == 0 or step + 1 == steps:  # reading the loss waits for the device: not each step
             _require_finite(losses, start)
+            bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
         optimiser.step()
         ema.update(net)
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
@@ -155,6 +200,70 @@ def train(
     ema.copy_to(net)
     net.eval()
     return torch.stack(losses).tolist() if losses else []
+
+
+def _share(loss: Callable, rows: Tensor, rng: torch.Generator, weight: float) -> Tensor:
+    return loss(rows, rng) * weight
+
+
+def one_thread_each(workers: int) -> ThreadPoolExecutor:
+    """A pool of threads in each of which PyTorch's operations use that thread alone."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def parallel_map(function: Callable, items: Iterable, device: str | torch.device) -> Iterator:
+    """`function` of each item, in order: on a CPU side by side, one thread each, as many as PyTorch may use.
+
+    So a result does not depend on the number of threads.
+    """
+    if torch.device(device).type != "cpu":
+        yield from map(function, items)
+        return
+    with one_thread_each(torch.get_num_threads()) as pool:
+        yield from pool.map(function, items)
+
+
+def sharded_backward(
+    parameters: Sequence[nn.Parameter], losses: Sequence[Callable[[], Tensor]], pool: ThreadPoolExecutor
+) -> Tensor:
+    """Gradients of the sum of `losses` into `.grad`; returns the sum.
+
+    Each loss is computed in a thread of `pool`; gradients add up in a fixed order, so the outcome is
+    deterministic.
+    """
+
+    def one(loss: Callable[[], Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        value = loss()
+        return value.detach(), torch.autograd.grad(value, parameters)
+
+    values, gradients = zip(*pool.map(one, losses), strict=True)
+    total = list(gradients[0])
+    for gradient in gradients[1:]:
+        torch._foreach_add_(total, gradient)
+    for parameter, gradient in zip(parameters, total, strict=True):
+        parameter.grad = gradient
+    return torch.stack(values).sum()
+
+
+def _batches(
+    data: Mixture, steps: range, seed: int, batch: int, prepare: Callable | None
+) -> Iterator[tuple[int, Tensor, torch.Generator]]:
+    """(step, minibatch, the step's generator) for each step, made one step ahead if there is work in it."""
+
+    def make(step: int) -> tuple[int, Tensor, torch.Generator]:
+        rng = torch_rng(derive(seed, "step", index=step))
+        minibatch = data.draw(batch, rng)
+        return step, prepare(minibatch, rng) if prepare else minibatch, rng
+
+    if prepare is None:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(1) as worker:
+        ahead = worker.submit(make, steps[0]) if steps else None
+        for step in steps:
+            ready = ahead.result()
+            ahead = worker.submit(make, step + 1) if step + 1 < steps.stop else None
+            yield ready
 
 
 def _require_finite(losses: list[Tensor], start: int) -> None:
@@ -168,11 +277,15 @@ def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, ste
     tensors = {}
     for i, p in enumerate(net.parameters()):
         state = optimiser.state[p]
-        tensors |= {f"weight.{i}": p.detach(), f"ema.{i}": ema.average[i],
-                    f"m.{i}": state["exp_avg"], f"v.{i}": state["exp_avg_sq"]}
-    partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"step": str(step)})
-    os.replace(partial, path)
+        tensors |= {
+            f"weight.{i}": p.detach(),
+            f"ema.{i}": ema.average[i],
+            f"m.{i}": state["exp_avg"],
+            f"v.{i}": state["exp_avg_sq"],
+        }
+    unfinished = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"step": str(step)})
+    os.replace(unfinished, path)
 
 
 @torch.no_grad()
@@ -185,10 +298,11 @@ def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema) -
         for i, p in enumerate(net.parameters()):
             p.copy_(file.get_tensor(f"weight.{i}"))
             ema.average[i].copy_(file.get_tensor(f"ema.{i}"))
+            # fused Adam needs the moments in the parameter's memory layout: empty_like keeps it
             optimiser.state[p] = {
                 "step": torch.tensor(float(step), device=p.device),
-                "exp_avg": file.get_tensor(f"m.{i}").to(p),
-                "exp_avg_sq": file.get_tensor(f"v.{i}").to(p),
+                "exp_avg": torch.empty_like(p).copy_(file.get_tensor(f"m.{i}")),
+                "exp_avg_sq": torch.empty_like(p).copy_(file.get_tensor(f"v.{i}")),
             }
     ema.updates = step
     return step
@@ -203,3 +317,25 @@ def threads(n: int):
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def resolve_precision(precision: str, device: str | torch.device) -> str:
+    """What `precision`, one of PRECISIONS, means on `device`: "fp32" or "bf16".
+
+    "auto" is "bf16" where the hardware multiplies bfloat16 matrices (AMX, AVX-512 BF16, CUDA from Ampere
+    on). Record the answer with the result.
+    """
+    require(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    if torch.device(device).type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+
+
+def autocast(precision: str, device: str | torch.device) -> torch.autocast:
+    """A context in which convolutions and matrix products run in `precision` ("fp32" or "bf16")."""
+    # no cache: its entries belong to one graph, and shards build several at once
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

@@ -1,0 +1,359 @@
+"""Image classifiers: the reward model, and a second, independently trained one that judges the loop.
+
+VGG11 with batch normalisation at 32x32 (Simonyan and Zisserman, 2015; torchvision's layers with one linear
+head), and a small convolutional network for 8x8 digits. Both take stored images, uint8 (n, C, H, W), and
+normalise inside.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs
+from tqdm.auto import tqdm
+
+from lib.checks import require
+from lib.generators.training import (
+    NonFiniteLoss,
+    autocast,
+    one_thread_each,
+    parallel_map,
+    resolve_precision,
+    sharded_backward,
+)
+from lib.seeds import derive, torch_rng
+from lib.weights import load_weights, save_weights
+
+KINDS = ("vgg11", "digits")
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """What a classifier is built from.
+
+    Args:
+        kind: "vgg11" for (3, 32, 32) images, "digits" for (1, 8, 8).
+        width: factor on the published channel counts (64..512 for VGG11, 32..64 for digits).
+        classes: number of classes.
+    """
+
+    kind: str = "vgg11"
+    width: float = 1.0
+    classes: int = 10
+
+
+class Classifier:
+    """Class probabilities and features of stored images.
+
+    Args:
+        settings: the network.
+        seed: of the initial weights.
+        device: where it computes.
+        precision: "fp32", "bf16" or "auto" (bf16 for VGG11 where the hardware has it); `self.precision` is
+            the outcome.
+    """
+
+    def __init__(
+        self,
+        settings: ClassifierSettings,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        precision: str = "auto",
+    ):
+        require(settings.kind in KINDS, "kind", settings.kind, f"one of {', '.join(KINDS)}")
+        require(settings.width > 0, "width", settings.width, "> 0")
+        self.settings, self.device = settings, torch.device(device)
+        small = settings.kind == "digits" and precision == "auto"
+        self.precision = "fp32" if small else resolve_precision(precision, device)
+        with torch.random.fork_rng(devices=[]):  # layers initialise themselves from the global generator
+            torch.manual_seed(derive(seed, "weights"))
+            net = _Network(settings)
+        self.net = net.to(self.device, memory_format=torch.channels_last).eval()
+
+    def probabilities(self, images: Tensor, batch: int = 500) -> Tensor:
+        """q(x): uint8 (n, C, H, W) -> (n, classes) float32 on the CPU, each row summing to 1."""
+        return self._map(lambda x: self.net(x).float().softmax(dim=1), images, batch, self.settings.classes)
+
+    def features(self, images: Tensor, batch: int = 500) -> Tensor:
+        """What the linear head sees: uint8 (n, C, H, W) -> (n, d) float32 on the CPU (d = 512 for VGG11)."""
+        return self._map(lambda x: self.net.features(x).float(), images, batch, self.net.head.in_features)
+
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Share of images whose most probable class is their label."""
+        require(len(images) == len(labels), "len(labels)", len(labels), f"len(images) = {len(images)}")
+        return float((self.probabilities(images).argmax(dim=1) == labels.cpu()).double().mean())
+
+    def _map(self, function: Callable[[Tensor], Tensor], images: Tensor, batch: int, columns: int) -> Tensor:
+        _require_images(images, self.net.shape)
+        require(batch >= 1, "batch", batch, ">= 1")
+        self.net.eval()
+        out = torch.empty(len(images), columns)
+
+        @torch.no_grad()
+        def fill(start: int) -> None:
+            with autocast(self.precision, self.device):
+                out[start : start + batch] = function(images[start : start + batch].to(self.device)).cpu()
+
+        for _ in parallel_map(fill, range(0, len(images), batch), self.device):
+            pass
+        return out
+
+    def save(self, path: str | Path, card: dict, *, half: bool = False) -> None:
+        """Weights to `path` (.safetensors), `card` and the settings to a .json beside it.
+
+        Args:
+            path: file to write.
+            card: how the weights were made and what they score.
+            half: store kernels as float16.
+        """
+        save_weights(path, self.net.state_dict(), {"classifier": asdict(self.settings), **card}, half=half)
+
+    @classmethod
+    def load(cls, path: str | Path, **options) -> "Classifier":
+        """A classifier from `save`.
+
+        Args:
+            path: the .safetensors file.
+            options: `device` and `precision` of the constructor.
+        """
+        state, card = load_weights(path)
+        classifier = cls(ClassifierSettings(**card["classifier"]), **options)
+        classifier.net.load_state_dict(state)
+        return classifier
+
+
+class _Network(nn.Module):
+    """uint8 images -> class logits; per-channel mean and spread of the training pixels are part of it."""
+
+    def __init__(self, settings: ClassifierSettings):
+        super().__init__()
+        if settings.kind == "vgg11":
+            self.shape, (layers, width) = (3, 32, 32), _vgg11_layers(settings.width)
+        else:
+            self.shape, (layers, width) = (1, 8, 8), _digit_layers(settings.width)
+        self.layers = nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(width, settings.classes)
+        self.register_buffer("mean", torch.full((1, self.shape[0], 1, 1), 127.5))
+        self.register_buffer("spread", torch.full((1, self.shape[0], 1, 1), 127.5))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, images: Tensor) -> Tensor:
+        x = (images.float() - self.mean) / self.spread
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+class _SmallConv(nn.Conv2d):
+    """A 3x3 convolution for maps of few positions and many channels, as one matrix product.
+
+    On a CPU oneDNN's gradient of the kernel is slow there: at 2x2 and 512 channels this takes a sixth of
+    its time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        height, width = x.shape[2:]
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        taps = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        kernel = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(torch.cat(taps, dim=3), kernel, self.bias).permute(0, 3, 1, 2)
+
+
+def _vgg11_layers(factor: float) -> tuple[nn.Sequential, int]:
+    """torchvision's configuration A with batch normalisation, and the channels it ends on."""
+    layers, width, side = [], 3, 32
+    for entry in cfgs["A"]:
+        if entry == "M":
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+            continue
+        before, width = width, max(round(entry * factor), 1)
+        conv = nn.Conv2d if side > 4 else _SmallConv
+        layers += [conv(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers), width
+
+
+def _digit_layers(factor: float) -> tuple[nn.Sequential, int]:
+    layers, channels = [], [1, *(max(round(c * factor), 1) for c in (32, 32, 64))]
+    for i in range(3):
+        layers += [
+            nn.Conv2d(channels[i], channels[i + 1], 3, padding=1),
+            nn.BatchNorm2d(channels[i + 1]),
+            nn.ReLU(),
+        ]
+        layers += [nn.MaxPool2d(2)] if i == 1 else []
+    return nn.Sequential(*layers), channels[-1]
+
+
+def train_classifier(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    epochs: int,
+    settings: ClassifierSettings = ClassifierSettings(),
+    label_smoothing: float = 0.0,
+    augment: bool = True,
+    batch: int = 256,
+    lr: float = 0.1,
+    weight_decay: float = 5e-4,
+    shards: int = 1,
+    device: str | torch.device = "cpu",
+    precision: str = "auto",
+    checkpoint: Path | None = None,
+    after_epoch: Callable[[int, float, Classifier], None] | None = None,
+) -> Classifier:
+    """A classifier trained by SGD with Nesterov momentum 0.9 under a one-cycle learning rate.
+
+    Epoch e draws its order and augmentation from (seed, e) alone, so a training resumed from `checkpoint`
+    equals an uninterrupted one.
+
+    Args:
+        images: uint8 (n, C, H, W).
+        labels: int64 (n,), in 0..classes-1.
+        seed: of weights, order and augmentation.
+        epochs: passes over the images, >= 1.
+        settings: the network.
+        label_smoothing: probability spread over all classes in the target, in [0, 1).
+        augment: random crops after padding by an eighth of the side, and left-right mirroring.
+        batch: images a step; an incomplete last batch is left out of its epoch.
+        lr: peak learning rate.
+        weight_decay: on matrices and kernels.
+        shards: parts of each minibatch computed side by side, one thread each, as in
+            `lib.generators.training.train`; each normalises over its own rows.
+        device: where to train.
+        precision: as in `Classifier`.
+        checkpoint: file (.safetensors) that holds the state after each epoch while training runs.
+        after_epoch: called with (epochs done, mean loss, classifier), e.g. to log the accuracy.
+    """
+    classifier = Classifier(settings, seed=seed, device=device, precision=precision)
+    _require_training_set(images, labels, settings, classifier.net.shape)
+    require(isinstance(epochs, int) and epochs >= 1, "epochs", epochs, "an integer >= 1")
+    require(1 <= batch <= len(images), "batch", batch, f"in 1..{len(images)}, the number of images")
+    require(1 <= shards <= batch, "shards", shards, f"in 1..{batch}, the batch size")
+    require(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "in [0, 1)")
+    require(lr > 0, "lr", lr, "> 0")
+    net, steps = classifier.net, len(images) // batch
+    _normalise_by(net, images)
+    optimiser = _optimiser(net, lr, weight_decay)
+    start = _resume(checkpoint, net, optimiser) if checkpoint else 0
+    # each shard has its own running statistics (those of the first are kept) and everybody's parameters
+    nets = [net, *(copy.deepcopy(net, {id(p): p for p in net.parameters()}) for _ in range(shards - 1))]
+    pool, parameters = one_thread_each(shards), list(net.parameters())
+
+    def loss_of(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with autocast(classifier.precision, classifier.device):
+            logits = network(x).float()
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing) * (len(x) / batch)
+
+    for epoch in range(start, epochs):
+        for network in nets:
+            network.train()
+        rng, total = torch_rng(derive(seed, "epoch", index=epoch)), 0.0
+        order = torch.randperm(len(images), generator=rng)[: steps * batch].split(batch)
+        progress = tqdm(order, desc=f"epoch {epoch + 1}/{epochs}", leave=False, mininterval=1.0)
+        for step, chosen in enumerate(progress):
+            for group in optimiser.param_groups:
+                group["lr"] = one_cycle(epoch * steps + step, epochs * steps, lr)
+            x = crop_and_flip(images[chosen], rng) if augment else images[chosen]
+            x, y = x.to(classifier.device), labels[chosen].to(classifier.device)
+            optimiser.zero_grad(set_to_none=True)
+            if shards == 1:
+                value = loss_of(net, x, y)
+                value.backward()
+            else:
+                parts = zip(nets, x.chunk(shards), y.chunk(shards), strict=False)
+                value = sharded_backward(parameters, [partial(loss_of, *part) for part in parts], pool)
+            optimiser.step()
+            total += float(value.detach())
+        if not total < float("inf"):
+            raise NonFiniteLoss(f"loss is not finite in epoch {epoch + 1}: lower the learning rate")
+        if checkpoint and epoch + 1 < epochs:
+            _save(checkpoint, net, optimiser, epoch + 1)
+        net.eval()
+        if after_epoch:
+            after_epoch(epoch + 1, total / steps, classifier)
+    return classifier
+
+
+def one_cycle(step: int, steps: int, peak: float) -> float:
+    """Learning rate: up from 0 to `peak` over the first quarter of the steps, then straight down to 0."""
+    up = max(steps / 4, 1)
+    return peak * min((step + 1) / up, (steps - step) / (steps - up + 1), 1.0)
+
+
+def crop_and_flip(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Each image shifted by up to an eighth of its side (black outside), and mirrored with probability 1/2.
+
+    Any dtype, (n, C, H, W) -> the same shape, in channels-last memory.
+    """
+    n, _, height, width = images.shape
+    pad = height // 8
+    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    top, left = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=rng)
+    rows, columns = top + torch.arange(height), left + torch.arange(width)
+    mirrored = torch.rand(n, 1, generator=rng) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _normalise_by(net: _Network, images: Tensor) -> None:
+    pixels = images.transpose(0, 1).flatten(1)
+    for c, channel in enumerate(pixels):
+        net.mean[0, c], net.spread[0, c] = channel.float().mean(), channel.float().std() + 1e-3
+
+
+def _optimiser(net: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:
+    decayed = [p for p in net.parameters() if p.ndim >= 2]
+    free = [p for p in net.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+
+
+def _save(path: Path, net: nn.Module, optimiser: torch.optim.SGD, epoch: int) -> None:
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    tensors |= {f"momentum.{k}": optimiser.state[p]["momentum_buffer"] for k, p in net.named_parameters()}
+    unfinished = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"epoch": json.dumps(epoch)})
+    os.replace(unfinished, path)
+
+
+@torch.no_grad()
+def _resume(path: Path, net: nn.Module, optimiser: torch.optim.SGD) -> int:
+    """Epochs already done; 0 where there is no checkpoint."""
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as file:
+        net.load_state_dict({k[4:]: file.get_tensor(k) for k in file.keys() if k.startswith("net.")})  # noqa: SIM118
+        for name, p in net.named_parameters():
+            momentum = torch.empty_like(p).copy_(file.get_tensor(f"momentum.{name}"))
+            optimiser.state[p]["momentum_buffer"] = momentum
+        return json.loads(file.metadata()["epoch"])
+
+
+def _require_images(images: Tensor, shape: tuple[int, ...]) -> None:
+    require(images.dtype == torch.uint8, "images.dtype", images.dtype, "torch.uint8")
+    require(tuple(images.shape[1:]) == shape, "images.shape", tuple(images.shape), f"(n, {shape})")
+
+
+def _require_training_set(images: Tensor, labels: Tensor, settings: ClassifierSettings, shape: tuple) -> None:
+    _require_images(images, shape)
+    require(labels.dtype == torch.int64, "labels.dtype", labels.dtype, "torch.int64")
+    require(labels.shape == images.shape[:1], "labels.shape", tuple(labels.shape), f"({len(images)},)")
+    inside = len(labels) == 0 or (int(labels.min()) >= 0 and int(labels.max()) < settings.classes)
+    require(inside, "labels", "some outside", f"in 0..{settings.classes - 1}")

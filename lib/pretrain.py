@@ -1,0 +1,169 @@
+"""Train the CIFAR-10 weights in `checkpoints/`, each with its card.
+
+python -m lib.pretrain p0 | reward | evaluator     train, or go on with an unfinished training
+python -m lib.pretrain score                       add to p_0's card what the evaluator says of it
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from cleanfid.fid import fid_from_feats
+
+from lib.classifier import Classifier, ClassifierSettings, train_classifier
+from lib.datasets import CIFAR10_CLASSES, cifar10
+from lib.generators.flow import Flow
+from lib.generators.networks import ConvSettings
+from lib.weights import load_weights
+
+PROJECT = Path(__file__).resolve().parent.parent
+MAKES = ("p0", "reward", "evaluator", "score")
+CLASSIFIERS = {
+    "reward": {"width": 1.0, "seed": 1, "epochs": 20},
+    "evaluator": {"width": 0.5, "seed": 2, "epochs": 16},
+}
+
+
+def provenance(device: str | torch.device) -> dict:
+    """The commit ("+changes" if files differ from it), PyTorch and the device, for a card."""
+    git = ["git", "-C", str(PROJECT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "commit": commit + ("+changes" if changed else "") or "unknown",
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if cuda else torch.cpu.get_capabilities()["cpu_name"],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def p0(folder: Path, work: Path, device: str, *, seed: int = 0, steps: int = 4400) -> None:
+    """OT-CFM on the 50,000 training images, weights to `folder`/cifar_p0.safetensors.
+
+    Args:
+        folder: where the weights and their card go.
+        work: where the checkpoint of an unfinished training lies.
+        device: where to train.
+        seed: of weights, minibatches and noise.
+        steps: optimiser steps.
+    """
+    flow = Flow(ConvSettings(), seed=seed, device=device, flip=True)
+    options = {
+        "batch": 128, "lr": 1e-3, "warmup": 200, "decay": "linear", "ema_decay": 0.999, "shards": 2,
+    }  # fmt: skip
+    images, _ = cifar10(train=True)
+    started = time.perf_counter()
+    losses = flow.fit(
+        images, steps, seed=seed, checkpoint=work / "p0.safetensors", checkpoint_every=100, **options
+    )
+    a_step = (time.perf_counter() - started) / len(losses)
+    card = {
+        "data": "CIFAR-10, 50000 training images",
+        "training": {"steps": steps, "seed": seed, **options},
+        "loss": sum(losses[-500:]) / len(losses[-500:]),
+        "seconds": round(a_step * steps),
+        "precision": flow.precision,
+        **provenance(device),
+    }
+    flow.save(folder / "cifar_p0.safetensors", card, half=True)
+
+
+def classifier(name: str, folder: Path, work: Path, device: str) -> None:
+    """VGG11-bn on the 50,000 training images, weights to `folder`/cifar_<name>.safetensors.
+
+    The accuracy on the card is that of the stored (half precision) weights on the 10,000 test images, which
+    nothing else here sees.
+
+    Args:
+        name: "reward" or "evaluator".
+        folder: where the weights and their card go.
+        work: where the checkpoint of an unfinished training lies.
+        device: where to train.
+    """
+    choice = dict(CLASSIFIERS[name])
+    settings = ClassifierSettings("vgg11", choice.pop("width"))
+    options = {**choice, "batch": 256, "lr": 0.1, "weight_decay": 5e-4, "label_smoothing": 0.0, "shards": 2}
+    images, labels = cifar10(train=True)
+    marks = [time.perf_counter()]
+
+    def log(epoch: int, loss: float, _: Classifier) -> None:
+        marks.append(time.perf_counter())
+        print(f"{name} epoch {epoch}: loss {loss:.4f}, {marks[-1] - marks[-2]:.0f} s", flush=True)
+
+    checkpoint = work / f"{name}.safetensors"
+    trained = train_classifier(
+        images, labels, settings=settings, device=device, checkpoint=checkpoint, after_epoch=log, **options
+    )
+    card = {
+        "data": "CIFAR-10, 50000 training images",
+        "training": options,
+        "seconds": round((marks[-1] - marks[0]) / (len(marks) - 1) * options["epochs"]),
+        "precision": trained.precision,
+        **provenance(device),
+    }
+    path = folder / f"cifar_{name}.safetensors"
+    trained.save(path, card, half=True)
+    card["test_accuracy"] = Classifier.load(path, device=device).accuracy(*cifar10(train=False))
+    trained.save(path, card, half=True)
+    print(f"{name}: test accuracy {card['test_accuracy']:.4f}", flush=True)
+
+
+def score(folder: Path, work: Path, device: str, *, n: int = 5000, seed: int = 0) -> None:
+    """Add to p_0's card what the evaluator says of n samples; the samples go to `work`.
+
+    Args:
+        folder: where the weights and their cards are.
+        work: gets p0_samples.npy, uint8 (n, 3, 32, 32).
+        device: where to compute.
+        n: samples, and real images on each side of the real-versus-real distance.
+        seed: of the noise.
+    """
+    path = folder / "cifar_p0.safetensors"
+    flow = Flow.load(path, device=device)
+    judge = Classifier.load(folder / "cifar_evaluator.safetensors", device=device)
+    samples = flow.sample(n, seed=seed)
+    np.save(work / "p0_samples.npy", samples.numpy())
+    real, _ = cifar10(train=True)
+    test, _ = cifar10(train=False)
+    features = [judge.features(x).double().numpy() for x in (samples, real[:n], test[:n])]
+    classes = judge.probabilities(samples).argmax(dim=1).bincount(minlength=len(CIFAR10_CLASSES)) / n
+    card = load_weights(path)[1]
+    card["score"] = {
+        "samples": n,
+        "seed": seed,
+        "network_evaluations": flow.evaluations,
+        "class_shares": dict(zip(CIFAR10_CLASSES, classes.tolist(), strict=True)),
+        "confidence": float(judge.probabilities(samples).amax(dim=1).mean()),
+        "confidence_of_test_images": float(judge.probabilities(test).amax(dim=1).mean()),
+        "frechet_evaluator_features": float(fid_from_feats(features[0], features[1])),
+        "frechet_test_versus_train": float(fid_from_feats(features[2], features[1])),
+    }
+    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    print(json.dumps(card["score"], indent=2))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=MAKES)
+    parser.add_argument("--folder", type=Path, default=PROJECT / "checkpoints", help="where weights and cards go")
+    parser.add_argument("--work", type=Path, default=PROJECT / "runs", help="where unfinished training lies")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")
+    asked = parser.parse_args()
+    asked.work.mkdir(parents=True, exist_ok=True)
+    if asked.what in CLASSIFIERS:
+        classifier(asked.what, asked.folder, asked.work, asked.device)
+    elif asked.what == "p0":
+        p0(asked.folder, asked.work, asked.device, steps=asked.steps)
+    else:
+        score(asked.folder, asked.work, asked.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Two moons: the same loop on a curved support
+#
+# **Paper figure:** the appendix figure on two moons (rows: curated only / with real data; columns: rounds).
+#
+# **Shows:** that collapse and stability do not depend on separate modes. The data lie on two curves; the rewarded
+# region is a piece of one of them.
+#
+# **Needs:** nothing beyond the installation. About two minutes on one CPU core the first time, seconds after
+# that.
+#
+# Loop, arms and curves are those of notebook 02, which explains them; here we say what changes.
+
+# %% tags=["parameters"]
+profile = "quick"  # a file in profiles/: the scale of the experiment
+seed = 0  # first of the consecutive seeds; each runs every arm
+overrides = {}  # single settings by dotted key, e.g. {"toy.rounds": 5}
+
+# %%
+import pandas as pd
+
+from lib import claims, experiments, figures, products, profiles, toy
+
+figures.use_style()
+settings = profiles.load(profile, overrides)
+data = toy.moons()
+pd.Series(settings.toy.model_dump(), name="toy settings").to_frame()
+
+# %% [markdown]
+# ## The data and the reward
+#
+# Each moon is a half circle with Gaussian noise across it. The reward is flat, $r = 0$, within $r_{\min}$ of the
+# top of the upper moon and falls linearly outside. To count what survives, each moon is cut into three arcs of
+# equal length: six groups, of which one holds the rewarded point.
+
+# %%
+print(f"noise {data.std}, rewarded centre ({data.centre[0]:.2f}, {data.centre[1]:.2f}), r_min {data.r_min}")
+
+# %%
+experiment = experiments.toy_experiment("moons", settings, seed)
+
+# %% [markdown]
+# ## Samples by round
+#
+# Expect the top row to shrink to the rewarded arc, the middle row to keep both moons with more weight at the top
+# of the upper one, and the bottom row to stay much as it is.
+
+# %%
+shown = [t for t in (0, 1, 2, 3, 5, 10) if t <= settings.toy.rounds]
+clouds = {arm: [runs[0].samples(t).numpy() for t in shown] for arm, runs in experiment.runs.items()}
+figure = figures.point_rows(clouds, shown, data.centre, data.r_min)
+points = experiments.stored_points(experiment, shown)
+alt = "Samples by round. Curated only: the top of the upper moon is left. With real data both moons stay."
+products.figure(figure, "03_samples", settings, seed=seed, numbers=points, alt=alt, run=experiment.provenance)
+
+# %% [markdown]
+# *Samples of the first seed; the circle is the flat top of the reward.*
+#
+# ## Against the exact dynamics
+#
+# There are no gaps here that mass would have to jump. Points just outside the flat top lose against those inside
+# by little, so the exact collapse has a slow tail: the mass on the flat top approaches 1 like $1/t$ (notebook
+# 01), and the trained loop should follow.
+
+# %%
+columns = {
+    "rewarded_share": "share of rewarded arc",
+    "mean_reward": "mean reward $E[r]$",
+    "mean_exp_reward": "$E[e^r]$",
+    "var_exp_reward": "$\\mathrm{Var}[e^r]$",
+    "live_groups": "arcs with $\\geq$ 1 %",
+    "top_mass": "mass on the flat top",
+    "in_mode_std": "std in rewarded arc",
+    "tv_to_exact": "TV to exact shares",
+}
+histories = {arm: experiment.histories(arm) for arm in experiment.runs}
+figure = figures.curves(histories, experiment.exact, columns, per_row=4)
+numbers = experiments.long_table(experiment)
+alt = "Eight quantities over rounds for three arms on two moons; trained loops follow the dashed exact curves."
+products.figure(figure, "03_curves", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
+
+# %% [markdown]
+# *Mean over seeds, band from the least to the greatest seed, exact dynamics dashed.*
+#
+# The largest distance between measured and exact share of the rewarded arc, over all rounds and seeds:
+
+# %%
+gaps = {arm: claims.worst_gap(experiment, arm) for arm in experiment.runs}
+pd.Series(gaps, name="largest gap").round(3).to_frame()
+
+# %%
+left = experiment.histories("curated").query("round == round.max()").filter(like="share_")
+exact = experiment.exact["curated"].filter(like="share_").iloc[[-1]]
+pd.concat([left, exact]).round(4).set_axis([*(f"seed {s}" for s in range(seed, seed + len(left))), "exact"])
+
+# %% [markdown]
+# *Shares of the six arcs after the last round, curated only. Columns are arcs, three a moon, along the curve.*
+#
+# ## What we find
+#
+# - **Collapse onto a piece of a curve.** The curated-only loop ends on the rewarded arc, on the exact schedule.
+#   Where the table above shows a second arc above 1 %, it is the upper end of the lower moon: the circle of the
+#   flat top reaches a little past the line halfway between the two, points beyond that line are counted with the
+#   lower moon, and the trained patch, which has lost the shape of the moon, puts slightly more of its mass there
+#   than the exact law does. By our threshold of 1 % the claim then does not hold.
+# - **Real data holds the loop.** Both moons stay, and $E[e^r]$ ends well above its start.
+# - **Width.** The reward is flat on its top and cannot see the shape of the patch there; only the sampler and the
+#   fit decide it. That is where the trained loop leaves the exact curve most.
+#
+# **Where we differ from the paper.** The moons' scale and noise, the reward's centre and $r_{\min}$, sample
+# counts, $K$ and $\lambda$ are not stated there; ours are in the table at the top. The arcs, the $K = 1$ control
+# and the exact curves are our addition.
+
+# %% tags=["nbval-check-output"]
+products.verdicts(claims.toy_claims(experiment, data.n_groups), "03_two_moons", settings)

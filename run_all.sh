@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The one door: sets up .venv from the committed lock, then hands over to lib/reproduce.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+UV_VERSION=0.13.8
+
+usage() {
+  cat <<'USAGE'
+usage: ./run_all.sh [command] [options]
+
+Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with venv), then runs one command:
+
+  reproduce   (default) run the notebooks headless; figures, numbers, provenance go to paper_figs/<profile>/
+  test        ruff, pytest, and every notebook under nbval
+  refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
+  setup       the environment alone
+
+options of reproduce:
+  --profile NAME     a file in profiles/ (default quick)       ./run_all.sh --profile quick
+  --only NN[,NN...]  some notebooks, by number or name         ./run_all.sh --only 02,03
+  --seed N           first seed of every notebook (default 0)  ./run_all.sh --seed 7
+  --jobs N           notebooks run at a time (default: cores)  ./run_all.sh --jobs 1
+  -p KEY=VALUE       change one setting of the profile         ./run_all.sh --only 02 -p toy.rounds=5
+  -h, --help         this text
+
+Everything computed is kept in runs/ and reused; a stopped run goes on where it was. To start anew, delete runs/.
+USAGE
+}
+
+find_python() {
+  for candidate in python3 python3.13 python3.12 python3.11; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  echo "run_all.sh: Python 3.11 or newer is needed, found $(python3 --version 2>&1 || echo none)" >&2
+  exit 2
+}
+
+set_up() {
+  local stamp=.venv/.curated-loops wanted python
+  wanted=$(cat pyproject.toml uv.lock run_all.sh | cksum)
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+  python=$(find_python)
+  if [ ! -x .venv/bin/python ]; then
+    echo "Setting up .venv ($("$python" --version)) from uv.lock: this downloads about 3 GB from PyPI (PyTorch brings"
+    echo "its CUDA libraries) and takes about 6 GB on disk."
+    "$python" -m venv .venv || {
+      echo "run_all.sh: could not make .venv; on Debian: apt-get install python3-venv" >&2
+      exit 2
+    }
+  fi
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
+  # Always into .venv, also from within an active conda or virtual environment.
+  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked --all-extras --inexact
+  echo "$wanted" >"$stamp"
+}
+
+for argument in "$@"; do
+  case "$argument" in -h | --help)
+    usage
+    exit 0
+    ;;
+  esac
+done
+set_up
+if [ "${1:-}" = setup ]; then exit 0; fi
+exec .venv/bin/python -m lib.reproduce "$@"

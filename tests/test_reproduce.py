@@ -1,0 +1,103 @@
+"""The command line: refuses nonsense in one line before anything is written, and runs what it is asked to."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lib import paths, reproduce
+from lib.checks import BadInput
+
+TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "population.rounds_mixed=3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--profile", "nope"], "profile = 'nope': must be one of"),
+        (["--only", "99"], "--only = '99'"),
+        (["--only", ","], "--only = ''"),
+        (["--seed", "-1"], "--seed = -1"),
+        (["--seed", "one"], "invalid int value"),
+        (["--jobs", "0"], "--jobs = 0"),
+        (["-p", "toy.round=5"], "did you mean 'toy.rounds'"),
+        (["-p", "toy.rounds"], "-p = 'toy.rounds': must be KEY=VALUE"),
+        (["-p", "toy.k=0"], "toy.k = 0"),
+        (["-p", "toy.lam=-1"], "toy.lam = -1"),
+        (["-p", "toy.gamma=.nan"], "toy.gamma = nan"),
+        (["-p", "toy.menus=some"], "toy.menus = 'some'"),
+        (["--profil", "quick"], "unrecognized arguments"),
+        (["tets"], "invalid choice"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
+    assert reproduce.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_are_read_as_yaml_scalars():
+    assert reproduce.parse_settings(["toy.rounds=5", "toy.lam=0.5", "toy.start=cold"]) == {
+        "toy.rounds": 5,
+        "toy.lam": 0.5,
+        "toy.start": "cold",
+    }
+
+
+def test_a_value_cannot_make_python_objects():
+    with pytest.raises(BadInput, match="plain YAML scalar"):
+        reproduce.parse_settings(["toy.k=!!python/object/apply:os.getcwd []"])
+
+
+def test_notebooks_are_chosen_by_number_or_name_and_once():
+    assert [path.stem for path in reproduce.select("03,02")] == ["03_two_moons", "02_gaussian_mixture"]
+    assert [path.stem for path in reproduce.select("02_gauss,02")] == ["02_gaussian_mixture"]
+    assert len(reproduce.select("")) == len(list(paths.NOTEBOOKS.glob("*.ipynb")))
+    with pytest.raises(BadInput):
+        reproduce.select("02,17")
+
+
+def test_a_notebook_runs_headless_and_is_summed_up(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
+    assert reproduce.main(["--only", "01", *TINY]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("01_population "))
+    figures, held = (int(cell) for cell in row.split()[2:4])
+    assert figures == len(list(paths.figures("quick").glob("01_*.png"))) > 0
+    assert held > 0
+    assert (tmp_path / "build" / "quick" / "01_population.ipynb").exists()
+
+
+def test_a_notebook_that_fails_makes_the_command_fail(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
+    monkeypatch.setenv("CURATED_LOOPS_FIGURES", "/dev/null/nowhere")
+    assert reproduce.main(["--only", "01", *TINY]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_help_needs_no_environment(tmp_path):
+    script = tmp_path / "run_all.sh"
+    script.write_text((paths.PROJECT / "run_all.sh").read_text())
+    done = subprocess.run(["bash", str(script), "--help"], capture_output=True, text=True, check=True)
+    assert "--profile" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["run_all.sh"]
+
+
+def test_every_option_is_in_the_help():
+    text = (paths.PROJECT / "run_all.sh").read_text()
+    for action in reproduce._parser()._actions:
+        for option in action.option_strings:
+            assert f"  {option} " in text
+        for choice in action.choices or ():
+            assert f"  {choice} " in text
+
+
+def test_the_module_is_what_the_script_calls():
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.reproduce", "--only", "99"], capture_output=True, cwd=paths.PROJECT
+    )
+    assert done.returncode == 2
