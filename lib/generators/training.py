@@ -46,7 +46,7 @@ class Mixture:
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """n rows, (n, ...), drawn with `rng` (a CPU generator)."""
         u = torch.rand(n, 2, generator=rng, dtype=torch.float64)
-        part = torch.bucketize(u[:, 0], self._edges[:-1], right=True)
+        part = torch.bucketize(u[:, 0].contiguous(), self._edges[:-1], right=True)
         index = self._starts[part] + (u[:, 1] * self._sizes[part]).long()
         return self.rows[index.to(self.rows.device)]
 
