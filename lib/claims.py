@@ -98,13 +98,16 @@ def worst_gap(experiment: Experiment, arm: str, column: str = "rewarded_share") 
     """Largest |measured - exact| of a column, over rounds and seeds."""
     exact = experiment.exact[arm].set_index("round")[column]
     history = experiment.histories(arm)
-    return float((history[column] - history["round"].map(exact)).abs().max())
+    gap = (history[column] - history["round"].map(exact)).abs()
+    return float(gap.max(skipna=False))
 
 
 def _rises(history: pd.DataFrame) -> bool:
     """E[e^r] grows in each round, in every seed, as long as it is below 90 % of e^{r*} = 1."""
     for _, run in history.groupby("seed"):
         value = run.sort_values("round")["mean_exp_reward"].to_numpy()
+        if run["mean_exp_reward"].isna().any():
+            return False
         if any(after <= before for before, after in pairwise(value) if before < 0.9):
             return False
     return True

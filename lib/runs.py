@@ -54,8 +54,8 @@ class Store:
 
     def save(self, name: str, tensors: dict[str, Tensor], info: dict) -> None:
         """Write tensors and JSON-able info as one file, whole or not at all."""
-        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        text = json.dumps(info, sort_keys=True)
+        tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}  # none shared
+        text = json.dumps(info)  # keeps the order of columns
         path = self._path(name)
         partial = path.with_suffix(".partial")
         save_file(tensors, partial, {"info": text, "sha256": _content_digest(tensors, text)})
