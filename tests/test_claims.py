@@ -8,7 +8,7 @@ import pytest
 from lib.claims import Claim, table, toy_claims, worst_gap
 from lib.experiments import Experiment
 
-COLLAPSE, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED = range(8)
+COLLAPSE, TAKEN, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED = range(9)
 
 
 def history(value, variance, live, share):
@@ -37,11 +37,11 @@ def verdicts(change=None, *, seeds=2, change_seed=1):
             own[arm].loc[row, column] = value
         for arm in runs:
             runs[arm].append(SimpleNamespace(history=own[arm], config=SimpleNamespace(seed=seed)))
-    return [claim.holds for claim in toy_claims(Experiment(runs, exact), 8)]
+    return [claim.holds for claim in toy_claims(Experiment(runs, exact), 8, separate=True)]
 
 
 def test_every_claim_holds_where_it_should():
-    assert verdicts() == [True] * 8
+    assert verdicts() == [True] * 9
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_every_claim_holds_where_it_should():
     [
         (COLLAPSE, ("curated", "live_groups", 3, 2)),
         (COLLAPSE, ("curated", "live_groups", 3, 0)),
+        (TAKEN, ("curated", "rewarded_share", 3, math.nan)),
         (RISE, ("curated", "mean_exp_reward", 1, 0.1)),
         (RISE, ("curated", "mean_exp_reward", 2, 0.4)),
         (RISE, ("curated", "mean_exp_reward", 3, math.nan)),
@@ -68,7 +69,7 @@ def test_a_claim_falls_with_the_fact_it_rests_on_and_no_other_does(claim, change
     if change[2] == 3 and change[3] != change[3]:  # one missing number may upset more than one claim
         assert not verdicts(change, change_seed=seed)[claim]
     else:
-        assert verdicts(change, change_seed=seed) == [i != claim for i in range(8)]
+        assert verdicts(change, change_seed=seed) == [i != claim for i in range(9)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,12 @@ def test_a_claim_falls_with_the_fact_it_rests_on_and_no_other_does(claim, change
     ],
 )
 def test_what_is_not_claimed_may_happen(change):
-    assert verdicts(change) == [True] * 8
+    assert verdicts(change) == [True] * 9
+
+
+def test_the_rewarded_group_must_hold_95_percent_in_every_seed():
+    assert not verdicts(("curated", "rewarded_share", 3, 0.94))[TAKEN]
+    assert verdicts(("curated", "rewarded_share", 3, 0.951))[TAKEN]
 
 
 def test_worst_gap_is_over_rounds_and_seeds_and_any_column():
