@@ -29,8 +29,8 @@
 # **Needs:** nothing beyond the installation. Under half a minute on one CPU core.
 
 # %% tags=["parameters"]
-profile = "quick"  # scale of the experiments: a file in profiles/, without its ending
-seed = 0  # of the menu in section 1, an integer >= 0; all the rest is exact and draws nothing
+profile = "quick"  # a file in profiles/: the scale of the experiment
+seed = 0  # of the menu drawn in section 1 (all the rest is exact)
 overrides = {}  # profile values to change, by dotted key, e.g. {"population.grid": 128} (cells a side)
 
 # %%
