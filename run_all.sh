@@ -13,6 +13,7 @@ Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with v
   reproduce   (default) run the notebooks headless; figures, numbers, provenance go to paper_figs/<profile>/
   test        ruff, pytest, and every notebook under nbval
   refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
+  verify      say of each figure in paper_figs/ whether its files, code and settings still agree with the tree
   setup       the environment alone
 
 options of reproduce:

@@ -12,6 +12,7 @@ from lib import paths, runs
 from lib.claims import Claim, table
 from lib.profiles import Profile
 
+SAVED = ("png", "svg", "csv")
 SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
 
 
@@ -47,6 +48,7 @@ def figure(
         "profile": profile.model_dump(),
         "seed": seed,
         "provenance": run or runs.provenance(),
+        "files": {f"{name}.{ending}": runs.file_sha256(folder / f"{name}.{ending}") for ending in SAVED},
     }
     runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
     width = round(drawn.get_figwidth() * SCREEN_DPI)

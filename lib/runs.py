@@ -24,7 +24,15 @@ from torch import Tensor
 from lib import paths
 
 # What these say never changes what a run computes.
-READERS = {"claims.py", "figures.py", "parametric.py", "products.py", "reproduce.py", "statements.py"}
+READERS = {
+    "claims.py",
+    "figures.py",
+    "parametric.py",
+    "products.py",
+    "reproduce.py",
+    "statements.py",
+    "verify.py",
+}
 PACKAGES = ("torch", "numpy", "scipy")
 
 
@@ -72,7 +80,7 @@ class Store:
             reason = "its checksum does not match its contents"
         except (SafetensorError, KeyError, TypeError, OSError) as error:
             reason = str(error).splitlines()[0]
-        aside = path.with_suffix(f".damaged-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}")
+        aside = path.with_suffix(f".damaged-{file_sha256(path)[:8]}")
         os.replace(path, aside)
         warnings.warn(f"{path} is damaged ({reason}): kept as {aside.name}, made again", stacklevel=2)
         return None
@@ -89,6 +97,11 @@ def folder(name: str, settings: dict) -> Path:
 def digest(settings: dict) -> str:
     """SHA-256 of JSON-able settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def code_digest() -> str:
