@@ -40,6 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BadInput as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, no permission
+        print(f"run_all.sh: {error}; nothing finished is lost, the same command goes on", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nrun_all.sh: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
 class _Parser(argparse.ArgumentParser):
