@@ -13,6 +13,7 @@ Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with v
   reproduce   (default) run the notebooks headless; figures, numbers, provenance go to paper_figs/<profile>/
   test        ruff, pytest, and every notebook under nbval
   refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
+  verify      say of each figure in paper_figs/ whether its files, code and settings still agree with the tree
   setup       the environment alone
 
 options of reproduce:
@@ -45,8 +46,8 @@ set_up() {
   if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   python=$(find_python)
   if [ ! -x .venv/bin/python ]; then
-    echo "Setting up .venv ($("$python" --version)) from uv.lock: this downloads about 3 GB from PyPI (PyTorch brings"
-    echo "its CUDA libraries) and takes about 6 GB on disk."
+    echo "Setting up .venv ($("$python" --version)) from uv.lock: downloads from PyPI, about 6 GB once installed"
+    echo "(PyTorch's build for Linux brings its CUDA libraries)."
     "$python" -m venv .venv || {
       echo "run_all.sh: could not make .venv; on Debian: apt-get install python3-venv" >&2
       exit 2

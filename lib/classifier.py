@@ -127,6 +127,7 @@ class Classifier:
             options: `device` and `precision` of the constructor.
         """
         state, card = load_weights(path)
+        require("classifier" in card, "weights", str(path), "a classifier's")
         classifier = cls(ClassifierSettings(**card["classifier"]), **options)
         classifier.net.load_state_dict(state)
         return classifier
@@ -348,7 +349,8 @@ def _resume(path: Path, net: nn.Module, optimiser: torch.optim.SGD) -> int:
 
 def _require_images(images: Tensor, shape: tuple[int, ...]) -> None:
     require(images.dtype == torch.uint8, "images.dtype", images.dtype, "torch.uint8")
-    require(tuple(images.shape[1:]) == shape, "images.shape", tuple(images.shape), f"(n, {shape})")
+    allowed = f"(n, {', '.join(map(str, shape))})"
+    require(tuple(images.shape[1:]) == shape, "images.shape", tuple(images.shape), allowed)
 
 
 def _require_training_set(images: Tensor, labels: Tensor, settings: ClassifierSettings, shape: tuple) -> None:

@@ -29,7 +29,7 @@ def k_choice(reward: Tensor, k: int, n_keep: int, *, seed: int, menus: str = "di
     Raises:
         BadInput: for an argument out of range, or more menus than the pool can fill.
     """
-    n = len(reward)
+    n = reward.numel()
     require(reward.ndim == 1 and n > 0, "reward.shape", tuple(reward.shape), "(n,) with n >= 1")
     require(isinstance(k, int) and k >= 1, "k", k, "an integer >= 1")
     require(isinstance(n_keep, int) and n_keep >= 0, "n_keep", n_keep, "an integer >= 0")

@@ -15,9 +15,10 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
 from lib.checks import BadInput, require
+from lib.paths import PROJECT
 from lib.seeds import derive
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = PROJECT / "data"
 DATA_VARIABLE = "CURATED_LOOPS_DATA"
 
 CIFAR10_CLASSES = (

@@ -1,5 +1,6 @@
 """Every figure's style and drawing. Functions take arrays and return a figure; nothing here trains or samples."""
 
+import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -13,6 +14,8 @@ from matplotlib.patches import Circle
 # Okabe-Ito colours, told apart by readers with any colour vision; an arm has one colour in every notebook.
 ARM_COLOURS = {"curated": "#D55E00", "mixed": "#0072B2", "control": "#555555"}
 ARM_NAMES = {"curated": "curated only", "mixed": "with real data", "control": "K = 1 control"}
+K_COLOURS = {2: "#E69F00", 4: "#009E73", 16: "#CC79A7", math.inf: "#000000"}
+LETTERS = "ABCDEFGHIJKLMNOP"
 HEAT = "magma"
 
 
@@ -149,3 +152,238 @@ def departures(
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(loc="best", fontsize="small")
     return figure
+
+
+def choice(density: np.ndarray, extent: float, menu: np.ndarray, table: pd.DataFrame, chosen: int) -> Figure:
+    """One menu on the data's density, Luce's probability at each sample; how often each was kept in replays.
+
+    Args:
+        density: (size, size), y outermost.
+        extent: half width of its square.
+        menu: the samples shown, (k, 2).
+        table: a row a sample: law, kept, error.
+        chosen: the sample kept.
+    """
+    figure, axes = subplots(1, 2, 6.6, 3.1)
+    left, right = axes[0]
+    box = (-extent, extent, -extent, extent)
+    left.imshow(
+        density, origin="lower", extent=box, cmap="Greys", norm=PowerNorm(0.5, vmin=0.0, vmax=2 * density.max())
+    )
+    left.scatter(*menu.T, s=30, color=ARM_COLOURS["mixed"], zorder=3)
+    left.scatter(*menu[chosen], s=150, facecolor="none", edgecolor=ARM_COLOURS["curated"], lw=2, zorder=4)
+    for letter, place, law in zip(LETTERS, menu, table["law"], strict=False):
+        label = {"xytext": (0, 11), "textcoords": "offset points", "ha": "center", "fontweight": "bold"}
+        left.annotate(f"{letter}: {law:.2f}", place, **label)
+    left.set(xlabel="$x_1$", ylabel="$x_2$", title="one menu: probability, and the one kept", aspect="equal")
+    place = np.arange(len(menu))
+    right.bar(place - 0.2, table["law"], 0.4, color="#BBBBBB", label="Luce's law")
+    error = {"yerr": 2 * table["error"], "error_kw": {"lw": 1.2}}
+    right.bar(place + 0.2, table["kept"], 0.4, color=ARM_COLOURS["curated"], label="kept (bar: 2 s.e.)", **error)
+    right.set_xticks(place, list(LETTERS[: len(menu)]))
+    right.set(xlabel="sample", ylabel="probability, frequency", title="the same menu, many times")
+    right.set_ylim(top=1.3 * table["law"].max())  # room for the legend
+    right.legend(loc="upper left")
+    return figure
+
+
+def density_rows(fields: dict[str, Sequence[np.ndarray]], rounds: Sequence[int], extent: float) -> Figure:
+    """p_t as heat maps, each on its own colour scale: a row for each arm, a column for each round."""
+    size = 1.55 * len(rounds) + 0.3, 1.65 * len(fields) + 0.2
+    figure, axes = subplots(len(fields), len(rounds), *size, sharex=True, sharey=True)
+    for row, (arm, densities) in zip(axes, fields.items(), strict=True):
+        for axis, density in zip(row, densities, strict=True):
+            heat_map(axis, density, extent)
+            axis.set(xlabel="", ylabel="", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+        row[0].set_ylabel(ARM_NAMES[arm], color=ARM_COLOURS[arm], fontweight="bold")
+    for axis, t in zip(axes[0], rounds, strict=True):
+        axis.set_title(f"round {t}" if t else "round 0 ($p_0$)")
+    return figure
+
+
+def reward_and_limit(rows: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], extent: float) -> Figure:
+    """For each data set, a row: level sets of the reward, the initial density, the limit p*.
+
+    Args:
+        rows: name -> (reward, initial, limit), each (size, size) with y outermost.
+        extent: half width of the square.
+    """
+    figure, axes = subplots(len(rows), 3, 7.0, 2.25 * len(rows) + 0.2, sharex=True, sharey=True)
+    for row, (name, (reward, initial, limit)) in zip(axes, rows.items(), strict=True):
+        side = (np.arange(len(reward)) + 0.5) / len(reward) * 2 * extent - extent
+        # The flat top is r = 0: a level a hair below it gives the set its own colour.
+        edges = [-50, -40, -30, -20, -15, -10, -5, -1e-9, 1]
+        levels = row[0].contourf(side, side, reward, edges, cmap="viridis", extend="min")
+        bar = figure.colorbar(levels, ax=row[0], ticks=[-50, -40, -30, -20, -10, 0], shrink=0.9)
+        bar.ax.set_yticks([-50, -40, -30, -20, -10, -1e-9], ["−50", "−40", "−30", "−20", "−10", "0"])
+        row[0].set(aspect="equal", xlabel="$x_1$", ylabel=f"{name}\n$x_2$")
+        heat_map(row[1], initial, extent)
+        heat_map(row[2], limit, extent)
+    for axis, title in zip(axes[0], ("reward $r$", "initial density $p_0$", "limit density $p^*$"), strict=True):
+        axis.set_title(title)
+    for axis in axes.flat:
+        axis.label_outer()
+    return figure
+
+
+def lemma_2_1(table: pd.DataFrame) -> Figure:
+    """Distance to the K = inf law over K, a panel for each data set, with a 1/K guide."""
+    figure, axes = subplots(1, table["data"].nunique(), 6.6, 2.7, sharey=True)
+    for axis, (name, part) in zip(axes[0], table.groupby("data"), strict=True):
+        for (t, line), colour in zip(part.groupby("round"), ("#0072B2", "#D55E00", "#009E73"), strict=False):
+            axis.loglog(line["k"], line["distance"], "o-", ms=3, color=colour, label=f"round {t}")
+        ends = np.array([16.0, line["k"].max()])
+        axis.loglog(ends, 0.4 * part["distance"].min() * ends[-1] / ends, "k--", lw=1, label="slope −1")
+        axis.set(title=name, xlabel="menu size $K$")
+    axes[0, 0].set_ylabel(r"$\| p_t - p_0 e^{t r} / Z \|_1$")
+    axes[0, 0].legend()
+    return figure
+
+
+def lemma_2_2(table: pd.DataFrame) -> Figure:
+    """E[e^r], Var[e^r] and gain over bound along the curated-only loop: a row a data set, a colour a menu size."""
+    figure, axes = subplots(table["data"].nunique(), 3, 7.2, 4.4, sharex=True)
+    table = table.assign(ratio=table["gain"] / table["bound"])
+    labels = (r"$E_{p_t}[e^r]$", r"$\mathrm{Var}_{p_t}[e^r]$", "gain / bound")
+    for row, (name, part) in zip(axes, table.groupby("data"), strict=True):
+        for axis, column, label in zip(row, ("mean", "var", "ratio"), labels, strict=True):
+            _by_k(axis, part, column)
+            axis.set(ylabel=label, title=name)
+            axis.set_xscale("symlog", linthresh=1)
+        row[1].set_yscale("log")
+        row[2].axhline(1.0, color="black", ls="--", lw=1)
+        row[2].set_ylim(bottom=0.0)
+    _round_labels(axes)
+    _legend(figure, axes[0, 0])
+    return figure
+
+
+def theorem_2_1(table: pd.DataFrame) -> Figure:
+    """KL(p* || p_t) over rounds, a panel a data set, a colour a menu size, with a 1/t guide."""
+    figure, axes = subplots(1, table["data"].nunique(), 6.6, 3.0, sharey=True)
+    for axis, (name, part) in zip(axes[0], table[table["round"] > 0].groupby("data"), strict=True):
+        _by_k(axis, part, "kl")
+        last = part[part["round"] == part["round"].max()]
+        ends = np.array([last["round"].iloc[0] / 6, last["round"].iloc[0]])
+        axis.plot(ends, 1.7 * last["kl"].max() * ends[-1] / ends, "k--", lw=1, label="slope −1")
+        axis.set(xscale="log", yscale="log", title=name)
+    axes[0, 0].set_ylabel(r"$\mathrm{KL}(p^* \| p_t)$, nats")
+    _round_labels(axes)
+    _legend(figure, axes[0, 0])
+    return figure
+
+
+def theorem_2_3(table: pd.DataFrame) -> Figure:
+    """Gain in E[e^r] over p_ref along mixed loops, bound dashed: a row a data set, a column a lambda."""
+    lams = sorted(table["lam"].unique())
+    figure, axes = subplots(table["data"].nunique(), len(lams), 7.2, 4.2, sharex=True, sharey=True)
+    for row, (name, part) in zip(axes, table.groupby("data"), strict=True):
+        for axis, lam in zip(row, lams, strict=True):
+            _by_k(axis, part[part["lam"] == lam], "gain")
+            _by_k(axis, part[part["lam"] == lam], "gain_bound", ls="--", label=False)
+            axis.set(yscale="log", title=rf"{name}, $\lambda = {lam:g}$")
+        row[0].set_ylabel("gain in $E[e^r]$")
+    _round_labels(axes)
+    _legend(figure, axes[0, 0], dashed="bound")
+    return figure
+
+
+def theorem_2_4(table: pd.DataFrame) -> Figure:
+    """Largest KL(p_t || p_ref) over t against lambda (K - 1), a panel a data set, the bound dashed."""
+    figure, axes = subplots(1, table["data"].nunique(), 6.6, 3.0, sharey=True)
+    worst = table.groupby(["data", "k", "pressure"], as_index=False)["kl"].max()
+    for axis, (name, part) in zip(axes[0], worst.groupby("data"), strict=True):
+        _by_k(axis, part, "kl", x="pressure", marker="o", ms=3)
+        x = np.linspace(part["pressure"].min(), part["pressure"].max(), 200)
+        axis.plot(x, -np.log1p(-x), "k--", lw=1.2)
+        axis.set(yscale="log", title=name, xlabel=r"$\lambda (K - 1)$")
+    axes[0, 0].set_ylabel(r"$\max_t \mathrm{KL}(p_t \| p_\mathrm{ref})$, nats")
+    _legend(figure, axes[0, 0], dashed=r"bound $-\log(1 - \lambda(K - 1))$")
+    return figure
+
+
+def threshold(across: pd.DataFrame, rare: pd.DataFrame) -> Figure:
+    """Theorem 2.4's threshold: where a rare rewarded set ends, and KL to p_ref as it gets rarer.
+
+    Args:
+        across: `lib.statements.threshold` at one share, many pressures, one or two K.
+        rare: the same for many shares, one K, one pressure on each side of the threshold.
+    """
+    figure, axes = subplots(1, 2, 7.0, 3.0)
+    left, right = axes[0]
+    for (k, part), marker, size in zip(across.groupby("k"), "os", (7, 3), strict=False):
+        style = {"ms": size, "mfc": "white" if size > 3 else K_COLOURS[k], "label": f"$K = {k}$"}
+        left.plot(part["pressure"], part["solved"], color=K_COLOURS[k], lw=1)
+        left.plot(part["pressure"], part["reached"], marker, color=K_COLOURS[k], **style)
+    left.axvline(1.0, color="black", lw=0.8, ls=":")
+    share = across["share"].iloc[0]
+    below = np.linspace(0.1, 0.995, 200)
+    left.plot(below, share / (1 - below), "k--", lw=1, label=r"$p_\mathrm{ref}(A) / (1 - \lambda(K-1))$")
+    left.set(yscale="log", xlabel=r"$\lambda (K - 1)$", ylabel="final $p(A)$")
+    left.set_title(rf"$p_\mathrm{{ref}}(A) = 10^{{{math.log10(share):.0f}}}$")
+    left.legend(loc="lower right")
+    for (pressure, part), colour in zip(rare.groupby("pressure"), ("#0072B2", "#D55E00"), strict=True):
+        right.plot(part["share"], part["kl"], "o-", ms=4, color=colour, label=rf"$\lambda(K-1) = {pressure:g}$")
+        if np.isfinite(part["bound"]).all():
+            right.plot(part["share"], part["bound"], "--", color=colour, lw=1, label="its bound")
+    right.set(xscale="log", xlabel=r"$p_\mathrm{ref}(A)$, rarer $\rightarrow$", title=f"$K = {rare['k'].iloc[0]}$")
+    right.set_ylabel(r"final $\mathrm{KL}(p_t \| p_\mathrm{ref})$, nats")
+    right.invert_xaxis()
+    right.legend()
+    return figure
+
+
+def theorem_2_2(table: pd.DataFrame, limit: float, family: str) -> Figure:
+    """KL over rounds beside its bound for one family; contraction a round against lambda for all.
+
+    Args:
+        table: `lib.parametric.theorem_2_2`, two families.
+        limit: largest lambda that the theorem covers for `family`.
+        family: the one drawn on the left.
+    """
+    figure, axes = subplots(1, 2, 7.0, 3.7)
+    left, right = axes[0]
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "columnspacing": 1.2}
+    shown = table[table["family"] == family]
+    for (lam, part), colour in zip(shown.groupby("lam"), sns.color_palette("viridis", 6), strict=False):
+        left.semilogy(part["round"], part["kl"], "o-", ms=2.5, lw=1, color=colour, label=rf"$\lambda = {lam:g}$")
+        if part["covered"].all():
+            bound = part["kl"].iloc[0] * part["bound"] ** part["round"]
+            left.semilogy(part["round"], bound, "--", lw=1, color=colour)
+    left.set(xlabel="retraining round $t$", ylabel=r"$\mathrm{KL}(p_{\theta^*} \| p_{\theta_t})$, nats")
+    left.set_ylim(1e-11, 1)
+    left.legend(title=f"{family} family (dashed: bound)", ncols=3, **above)
+    worst = table.groupby(["family", "lam"], as_index=False)[["contraction", "bound"]].max()
+    for (name, part), colour in zip(worst.groupby("family"), ("#009E73", "#D55E00"), strict=True):
+        right.plot(part["lam"], part["contraction"], "o", ms=4, color=colour, label=f"{name}, largest")
+        right.plot(part["lam"], part["bound"], "--", lw=1, color=colour, label=rf"{name}, $\rho^2$")
+    right.axvline(limit, color="black", ls=":", lw=1, label=rf"$\alpha / (2 L \epsilon)$, {family}")
+    right.axhline(1.0, color="black", lw=0.6)
+    right.set(xscale="log", xlabel=r"$\lambda$", ylabel="KL after / before a round", ylim=(0, None))
+    lams = sorted(table["lam"].unique())
+    right.set_xticks(lams, [f"{lam:g}" for lam in lams])
+    right.minorticks_off()
+    right.legend(title="contraction in a round", ncols=2, **above)
+    return figure
+
+
+def _by_k(
+    axis, table: pd.DataFrame, column: str, x: str = "round", ls: str = "-", label: bool = True, **style
+) -> None:
+    """One line for each menu size."""
+    for k, line in table.groupby("k"):
+        name = (r"$K = \infty$" if math.isinf(k) else f"$K = {k:g}$") if label else None
+        axis.plot(line[x], line[column], ls=ls, lw=1.2, color=K_COLOURS[k], label=name, **style)
+
+
+def _round_labels(axes: np.ndarray) -> None:
+    for axis in axes[-1]:
+        axis.set_xlabel("retraining round $t$")
+
+
+def _legend(figure: Figure, axis, dashed: str | None = None) -> None:
+    """One legend above all panels; `dashed` names what dashed black stands for."""
+    handles, labels = axis.get_legend_handles_labels()
+    if dashed:
+        handles, labels = [*handles, mpl.lines.Line2D([], [], color="black", ls="--", lw=1)], [*labels, dashed]
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))

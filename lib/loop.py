@@ -97,7 +97,10 @@ class Config:
         require(self.lam >= 0, "lam", self.lam, ">= 0 (inf for curated data only)")
         require(self.menus in MENUS, "menus", self.menus, f"one of {', '.join(MENUS)}")
         require(self.start in STARTS, "start", self.start, f"one of {', '.join(STARTS)}")
+        for name in ("n_pool", "n_keep"):
+            require(isinstance(getattr(self, name), int), name, getattr(self, name), "an integer >= 1")
         require(self.n_pool >= 1, "n_pool", self.n_pool, ">= 1")
+        require(isinstance(self.seed, int) and self.seed >= 0, "seed", self.seed, "an integer >= 0")
         most = self.n_pool // self.k if self.menus == "disjoint" else self.n_keep
         require(
             1 <= self.n_keep <= most,
@@ -218,8 +221,9 @@ def _measure(config: Config, generator: Generator, pool: Tensor) -> tuple[dict[s
     task = config.task
     reward, label = task.reward(pool), task.label(pool)
     row = reward_moments(reward.numpy()) | group_columns(label.numpy(), task.groups)
-    tensors = {f"model.{key}": value for key, value in generator.state_dict().items()}
-    tensors |= {"samples": pool[: config.n_store], "reward": reward, "label": label}
+    # Copies: later rounds train the same parameters in place.
+    tensors = {f"model.{key}": value.detach().clone() for key, value in generator.state_dict().items()}
+    tensors |= {"samples": pool[: config.n_store].clone(), "reward": reward, "label": label}
     return tensors, row | task.measure(pool, label)
 
 

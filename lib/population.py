@@ -105,7 +105,8 @@ def step(
     """
     rewards, prob = _checked(reward, prob, k)
     require(lam >= 0, "lam", lam, ">= 0 (math.inf for curated data only)")
-    curated = prob * _weight(rewards, prob, k)
+    # With k = inf, H may be inf where p is 0.
+    curated = np.multiply(prob, _weight(rewards, prob, k), out=np.zeros_like(prob), where=prob > 0)
     # The map takes a total of 1 + e to 1 + K e: without this line rounding errors grow K-fold a round.
     curated /= curated.sum()
     if math.isinf(lam):
@@ -202,7 +203,8 @@ def _weight(rewards: Rewards, prob: np.ndarray, k: float) -> np.ndarray:
     if math.isinf(k):
         relative = rewards.array - rewards.array[prob > 0].max()
         value = np.exp(relative.clip(max=700.0))
-        return value / np.sum(np.where(prob > 0, prob * value, 0.0))
+        with np.errstate(over="ignore"):  # unbounded above the support
+            return value / np.sum(prob * value)
     pooled = rewards.pool @ prob.ravel()
     phi = sum(pooled[block] @ laplace for block, laplace, _ in rewards.kernel(k))
     powered = STEP * k * phi ** (k - 1)

@@ -7,7 +7,6 @@ python -m lib.pretrain score                       add to p_0's card what the ev
 
 import argparse
 import json
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import numpy as np
 import torch
 from cleanfid.fid import fid_from_feats
 
+from lib import paths, runs
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.datasets import CIFAR10_CLASSES, cifar10, digits, split
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings
 from lib.weights import load_weights
 
-PROJECT = Path(__file__).resolve().parent.parent
 MAKES = ("p0", "reward", "evaluator", "digits", "score")
 CLASSIFIERS = {
     "reward": {"width": 1.0, "seed": 1, "epochs": 20},
@@ -30,17 +29,10 @@ CLASSIFIERS = {
 
 
 def provenance(device: str | torch.device) -> dict:
-    """The commit ("+changes" if files differ from it), PyTorch and the device, for a card."""
-    git = ["git", "-C", str(PROJECT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+    """`lib.runs.provenance` for a card, with the name of the device that was used."""
     cuda = torch.device(device).type == "cuda"
-    return {
-        "commit": commit + ("+changes" if changed else "") or "unknown",
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if cuda else torch.cpu.get_capabilities()["cpu_name"],
-        "threads": torch.get_num_threads(),
-    }
+    name = torch.cuda.get_device_name(device) if cuda else torch.cpu.get_capabilities()["cpu_name"]
+    return runs.provenance() | {"device": name}
 
 
 def p0(folder: Path, work: Path, device: str, *, seed: int = 0, steps: int = 4400) -> None:
@@ -176,8 +168,8 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=MAKES)
-    parser.add_argument("--folder", type=Path, default=PROJECT / "checkpoints", help="where weights and cards go")
-    parser.add_argument("--work", type=Path, default=PROJECT / "runs", help="where unfinished training lies")
+    parser.add_argument("--folder", type=Path, default=paths.CHECKPOINTS, help="where weights and cards go")
+    parser.add_argument("--work", type=Path, default=paths.runs(), help="where unfinished training lies")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")
     asked = parser.parse_args()

@@ -1,8 +1,10 @@
 """What a notebook leaves behind: figures (PNG, SVG), the numbers behind them (CSV), provenance and claims."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
+import PIL.Image
 from IPython.display import Image
 from matplotlib.figure import Figure
 
@@ -10,6 +12,7 @@ from lib import paths, runs
 from lib.claims import Claim, table
 from lib.profiles import Profile
 
+SAVED = ("png", "svg", "csv")
 SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
 
 
@@ -38,12 +41,14 @@ def figure(
     folder.mkdir(parents=True, exist_ok=True)
     for ending, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
         drawn.savefig(folder / f"{name}.{ending}", **options)
+    _lighten(folder / f"{name}.png")
     numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     about = {
         "alt": alt,
-        "profile": profile.model_dump(),
+        "profile": profile.model_dump(mode="json"),
         "seed": seed,
         "provenance": run or runs.provenance(),
+        "files": {f"{name}.{ending}": runs.file_sha256(folder / f"{name}.{ending}") for ending in SAVED},
     }
     runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
     width = round(drawn.get_figwidth() * SCREEN_DPI)
@@ -56,6 +61,13 @@ def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
     print(_aligned(table(claims)))
+
+
+def _lighten(png: Path) -> None:
+    """Rewrite a PNG with a palette of 256 colours: a third of the bytes, and notebooks carry a copy of each."""
+    with PIL.Image.open(png) as picture:
+        flat = picture.convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
+    flat.save(png, optimize=True)
 
 
 def _aligned(table: pd.DataFrame) -> str:

@@ -114,7 +114,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     """
     require(name in names(), "profile", name, f"one of {', '.join(names())}")
     settings = _read("quick")
-    for key, value in _flatten(_read(name)).items():
+    for key, value in flatten(_read(name)).items():
         _set(settings, key, value)
     for key, value in (overrides or {}).items():
         _set(settings, key, value)
@@ -131,15 +131,16 @@ def _read(name: str) -> dict:
     return yaml.safe_load((paths.PROFILES / f"{name}.yaml").read_text()) or {}
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """{"toy": {"k": 4}} -> {"toy.k": 4}."""
     flat = {}
     for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 
 
 def _set(settings: dict, key: str, value: Any) -> None:
-    known = _flatten(settings)
+    known = flatten(settings)
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
         raise BadInput(f"parameter {key!r}: unknown{f', did you mean {near[0]!r}?' if near else ''}")

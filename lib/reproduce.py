@@ -14,7 +14,7 @@ from pathlib import Path
 import papermill
 import yaml
 
-from lib import paths, profiles
+from lib import paths, profiles, verify
 from lib.checks import BadInput, require
 
 BUILD = paths.PROJECT / "build"
@@ -34,10 +34,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 something failed, 2 bad input)."""
     try:
         options = _parser().parse_args(arguments)
-        return {"reproduce": _reproduce, "test": _test, "refresh": _refresh}[options.command](options)
+        return {"reproduce": _reproduce, "test": _test, "refresh": _refresh, "verify": _verify}[options.command](
+            options
+        )
     except BadInput as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, no permission
+        print(f"run_all.sh: {error}; nothing finished is lost, the same command goes on", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nrun_all.sh: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,7 +55,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run_all.sh", add_help=False, allow_abbrev=False)
-    parser.add_argument("command", nargs="?", default="reproduce", choices=["reproduce", "test", "refresh"])
+    parser.add_argument(
+        "command", nargs="?", default="reproduce", choices=["reproduce", "test", "refresh", "verify"]
+    )
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=0)
@@ -90,6 +100,12 @@ def _refresh(options: argparse.Namespace) -> int:
     chosen = select(options.only)
     outcomes = _run_all(chosen, command, options.jobs, BUILD)
     return int(any(outcome.error for outcome in outcomes))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    found = verify.verify(paths.figures("").resolve())
+    print(verify.report(found))
+    return int(not all(verdict.agrees for verdict in found))
 
 
 def _test(options: argparse.Namespace) -> int:

@@ -23,15 +23,19 @@ from torch import Tensor
 
 from lib import paths
 
+# What these say never changes what a run computes.
 READERS = {
-    "figures.py",
-    "image_figures.py",
     "claims.py",
+    "figures.py",
     "image_claims.py",
+    "image_figures.py",
+    "parametric.py",
     "pretrain.py",
     "products.py",
     "reproduce.py",
-}  # what these say never changes what a run computes
+    "statements.py",
+    "verify.py",
+}
 PACKAGES = ("torch", "numpy", "scipy")
 
 
@@ -57,8 +61,8 @@ class Store:
 
     def save(self, name: str, tensors: dict[str, Tensor], info: dict) -> None:
         """Write tensors and JSON-able info as one file, whole or not at all."""
-        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        text = json.dumps(info, sort_keys=True)
+        tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}  # none shared
+        text = json.dumps(info)  # keeps the order of columns
         path = self._path(name)
         partial = path.with_suffix(".partial")
         save_file(tensors, partial, {"info": text, "sha256": _content_digest(tensors, text)})
@@ -79,7 +83,7 @@ class Store:
             reason = "its checksum does not match its contents"
         except (SafetensorError, KeyError, TypeError, OSError) as error:
             reason = str(error).splitlines()[0]
-        aside = path.with_suffix(f".damaged-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}")
+        aside = path.with_suffix(f".damaged-{file_sha256(path)[:8]}")
         os.replace(path, aside)
         warnings.warn(f"{path} is damaged ({reason}): kept as {aside.name}, made again", stacklevel=2)
         return None
@@ -96,6 +100,11 @@ def folder(name: str, settings: dict) -> Path:
 def digest(settings: dict) -> str:
     """SHA-256 of JSON-able settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def code_digest() -> str:

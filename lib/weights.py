@@ -25,10 +25,11 @@ def save_weights(path: str | Path, state: dict[str, Tensor], card: dict, *, half
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: _stored(value, half) for name, value in state.items()}
+    text = json.dumps(card, indent=2) + "\n"
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
     os.replace(partial, path)
-    partial.write_text(json.dumps(card, indent=2) + "\n")
+    partial.write_text(text)
     os.replace(partial, path.with_suffix(".json"))
 
 
@@ -38,11 +39,23 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """The state dict (floats widened to float32) and the card written by `save_weights`."""
+    """The state dict (floats widened to float32) and the card written by `save_weights`.
+
+    Nothing in either file is ever executed.
+
+    Raises:
+        BadInput: one of the two is missing, truncated or not what its name says.
+    """
     path = Path(path)
+    reading = path.with_suffix(".json")
     try:
-        card = json.loads(path.with_suffix(".json").read_text())
+        card = json.loads(reading.read_text())
+        if not isinstance(card, dict):
+            raise ValueError(f"a JSON object was expected, not {type(card).__name__}")
+        reading = path
         state = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise BadInput(f"weights {path}: not readable ({error}): train them again or restore the file") from error
+        raise BadInput(
+            f"weights {path}: {reading.name} is not readable ({error}): train them again or restore the file"
+        ) from error
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card

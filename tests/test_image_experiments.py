@@ -46,6 +46,7 @@ TINY = {
 
 @pytest.fixture(autouse=True, scope="module")
 def scratch(tmp_path_factory):
+    """One folder of runs for the whole file: its tests look at the same few loops."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CURATED_LOOPS_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("TQDM_DISABLE", "1")

@@ -26,7 +26,7 @@ TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "pop
         (["-p", "toy.lam=-1"], "toy.lam = -1"),
         (["-p", "toy.gamma=.nan"], "toy.gamma = nan"),
         (["-p", "toy.menus=some"], "toy.menus = 'some'"),
-        (["--profil", "quick"], "unrecognized arguments"),
+        (["--profil=quick"], "unrecognized arguments"),
         (["tets"], "invalid choice"),
     ],
 )

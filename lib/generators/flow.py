@@ -106,7 +106,7 @@ class Flow:
             tuple(data.rows.shape[1:]) == self.shape,
             "data.shape",
             tuple(data.rows.shape),
-            f"(n, {self.shape})",
+            f"(n, {', '.join(map(str, self.shape))})",
         )
         options = {"label": "flow", **options}
         return train(
@@ -192,6 +192,7 @@ class Flow:
             options: constructor arguments that replace the saved ones (device, precision, ode_steps, ...).
         """
         state, card = load_weights(path)
+        require("flow" in card, "weights", str(path), "a flow's")
         made = dict(card["flow"])
         flow = cls(settings_from_dict(made.pop("settings")), **(made | options))
         flow.load_state_dict(state)

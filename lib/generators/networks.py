@@ -26,7 +26,8 @@ class UNetSettings:
         channels: channels at each level; H and W halve from level to level.
         blocks: residual blocks a level.
         attention: which levels have self-attention (level 1 of 32x32 images is 16x16).
-        groups: groups of each GroupNorm; divides every entry of `channels`.
+        groups: groups of each GroupNorm; divides every entry of `channels` into groups of two or more (one
+            channel by itself would have the time, which is added to whole channels, normalised away).
     """
 
     shape: Sequence[int] = (3, 32, 32)
@@ -106,7 +107,8 @@ class UNet(nn.Module):
     def __init__(self, settings: UNetSettings):
         super().__init__()
         s, levels = settings, len(settings.channels)
-        require(all(c % s.groups == 0 for c in s.channels), "channels", s.channels, f"multiples of {s.groups}")
+        fits = all(c % s.groups == 0 and c > s.groups for c in s.channels)
+        require(fits, "channels", s.channels, f"multiples of groups = {s.groups} and larger")
         _require_halvable(s.shape, levels)
         down = ["AttnDownBlock2D" if i in s.attention else "DownBlock2D" for i in range(levels)]
         up = ["AttnUpBlock2D" if i in s.attention else "UpBlock2D" for i in reversed(range(levels))]

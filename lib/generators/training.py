@@ -23,7 +23,7 @@ LONG = 1000  # steps from which a fit has a progress bar of its own
 
 
 class NonFiniteLoss(ArithmeticError):
-    """Training produced a loss that is not a finite number; the message names the step."""
+    """Training produced a loss or gradient that is not a finite number; the message names the step."""
 
 
 def progress(items: Iterable, *, desc: str, hide: bool = False, **options) -> tqdm:
@@ -188,14 +188,15 @@ def train(
             parts = list(zip(minibatch.to(device).chunk(shards), rngs, strict=False))
             share = [partial(_share, loss, rows, own, len(rows) / batch) for rows, own in parts]
             value = sharded_backward(list(net.parameters()), share, pool)
-        nn.utils.clip_grad_norm_(net.parameters(), clip)
+        norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
         losses.append(value.detach())
-        if (step + 1) % 100 == 0 or step + 1 == steps:  # reading the loss waits for the device: not each step
-            _require_finite(losses, start)
+        saves = checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps
+        if saves or (step + 1) % 100 == 0 or step + 1 == steps:  # reading waits for the device: not each step
+            _require_finite(losses, norm, start)
             bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
         optimiser.step()
         ema.update(net)
-        if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
+        if saves:
             _save(checkpoint, net, optimiser, ema, step + 1)
     ema.copy_to(net)
     net.eval()
@@ -266,11 +267,15 @@ def _batches(
             yield ready
 
 
-def _require_finite(losses: list[Tensor], start: int) -> None:
+def _require_finite(losses: list[Tensor], norm: Tensor, start: int) -> None:
+    """The last 100 losses, and the gradient's `norm` of the last step: an earlier one shows in the next loss."""
     finite = torch.isfinite(torch.stack(losses[-100:]))
+    finite[-1] &= torch.isfinite(norm)
     if not finite.all():
         first = start + len(losses) - len(finite) + int((~finite).nonzero()[0])
-        raise NonFiniteLoss(f"loss is not finite at step {first}: lower the learning rate or look at the data")
+        raise NonFiniteLoss(
+            f"loss or gradient is not finite at step {first}: lower the learning rate or look at the data"
+        )
 
 
 def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, step: int) -> None:

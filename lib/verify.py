@@ -1,0 +1,72 @@
+"""Do the figures in paper_figs/ still belong to this tree? Reads files only; computes and changes nothing."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import profiles, runs
+from lib.checks import BadInput
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one figure.
+
+    Attributes:
+        figure: its profile and name.
+        files: files that are not those the figure was saved with: "name: missing" or "name: altered".
+        code: whether the code that decides what a run computes is what it was.
+        settings: settings of the profile that differ: "key: then -> now".
+    """
+
+    figure: str
+    files: list[str]
+    code: bool
+    settings: list[str]
+
+    @property
+    def agrees(self) -> bool:
+        """Nothing has changed."""
+        return not self.files and self.code and not self.settings
+
+
+def verify(root: Path) -> list[Verdict]:
+    """One verdict for each figure below `root`, laid out as <profile>/<figure>.json."""
+    return [_verdict(path) for path in sorted(root.glob("*/*.json"))]
+
+
+def report(verdicts: list[Verdict]) -> str:
+    """A line a figure, and what changed below it."""
+    lines = []
+    for v in verdicts:
+        code = [] if v.code else ["lib: has changed since this was computed"]
+        lines.append(f"{v.figure:<32}{'agrees' if v.agrees else 'DIFFERS'}")
+        lines += [f"    {change}" for change in [*v.files, *code, *v.settings]]
+    differing = sum(not v.agrees for v in verdicts)
+    return "\n".join([*lines, f"{len(verdicts) - differing} of {len(verdicts)} figures agree with this tree"])
+
+
+def _verdict(path: Path) -> Verdict:
+    about, name = json.loads(path.read_text()), f"{path.parent.name}/{path.stem}"
+    files = []
+    for file, digest in about["files"].items():
+        there = path.with_name(file)
+        if not there.exists():
+            files.append(f"{file}: missing")
+        elif runs.file_sha256(there) != digest:
+            files.append(f"{file}: altered")
+    same_code = about["provenance"]["code_sha256"] == runs.code_digest()
+    return Verdict(name, files, same_code, _changed(about["profile"]))
+
+
+def _changed(then: dict) -> list[str]:
+    try:
+        now = profiles.flatten(profiles.load(then["name"]).model_dump(mode="json"))
+    except BadInput as error:
+        return [str(error)]
+    then = profiles.flatten(then)
+    return [
+        f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}"
+        for key in sorted(then | now)
+        if then.get(key) != now.get(key)
+    ]

@@ -1,0 +1,110 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.claims import Claim, table, toy_claims, worst_gap
+from lib.experiments import Experiment
+
+COLLAPSE, TAKEN, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED = range(9)
+
+
+def history(value, variance, live, share):
+    return pd.DataFrame({
+        "round": range(len(value)), "mean_exp_reward": value, "var_exp_reward": variance,
+        "live_groups": live, "rewarded_share": share,
+    })  # fmt: skip
+
+
+def histories():
+    """Hand-made histories in which every claim holds."""
+    return {
+        "curated": history([0.1, 0.5, 0.95, 0.94], [0.1, 0.2, 0.05, 0.01], [8, 5, 2, 1], [0.125, 0.5, 0.95, 1.0]),
+        "mixed": history([0.1, 0.3, 0.29, 0.3], [0.1] * 4, [8] * 4, [0.125, 0.3, 0.3, 0.31]),
+        "control": history([0.1] * 4, [0.1] * 4, [8] * 4, [0.125, 0.12, 0.15, 0.13]),
+    }
+
+
+def verdicts(change=None, *, seeds=2, change_seed=1):
+    """Verdicts of two seeds' runs; `change` = (arm, column, round, value) is applied to one of them."""
+    exact, runs = histories(), {arm: [] for arm in histories()}
+    for seed in range(seeds):
+        own = histories()
+        if change and seed == change_seed:
+            arm, column, row, value = change
+            own[arm].loc[row, column] = value
+        for arm in runs:
+            runs[arm].append(SimpleNamespace(history=own[arm], config=SimpleNamespace(seed=seed)))
+    return [claim.holds for claim in toy_claims(Experiment(runs, exact), 8, separate=True)]
+
+
+def test_every_claim_holds_where_it_should():
+    assert verdicts() == [True] * 9
+
+
+@pytest.mark.parametrize(
+    ("claim", "change"),
+    [
+        (COLLAPSE, ("curated", "live_groups", 3, 2)),
+        (COLLAPSE, ("curated", "live_groups", 3, 0)),
+        (TAKEN, ("curated", "rewarded_share", 3, math.nan)),
+        (RISE, ("curated", "mean_exp_reward", 1, 0.1)),
+        (RISE, ("curated", "mean_exp_reward", 2, 0.4)),
+        (RISE, ("curated", "mean_exp_reward", 3, math.nan)),
+        (VARIANCE, ("curated", "var_exp_reward", 3, 0.03)),
+        (SURVIVAL, ("mixed", "live_groups", 1, 7)),
+        (GAIN, ("mixed", "mean_exp_reward", 3, 0.1)),
+        (GAIN, ("mixed", "mean_exp_reward", 3, math.nan)),
+        (CONTROL, ("control", "rewarded_share", 3, 0.18)),
+        (TRACKS_CURATED, ("curated", "rewarded_share", 1, 0.56)),
+        (TRACKS_CURATED, ("curated", "rewarded_share", 1, 0.44)),
+        (TRACKS_CURATED, ("curated", "rewarded_share", 1, math.nan)),
+        (TRACKS_MIXED, ("mixed", "rewarded_share", 2, 0.36)),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_claim_falls_with_the_fact_it_rests_on_and_no_other_does(claim, change, seed):
+    if change[2] == 3 and change[3] != change[3]:  # one missing number may upset more than one claim
+        assert not verdicts(change, change_seed=seed)[claim]
+    else:
+        assert verdicts(change, change_seed=seed) == [i != claim for i in range(9)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("curated", "mean_exp_reward", 3, 0.91),
+        ("curated", "live_groups", 2, 3),
+        ("curated", "rewarded_share", 1, 0.54),
+        ("control", "rewarded_share", 3, 0.05),
+        ("mixed", "mean_exp_reward", 1, 0.05),
+    ],
+)
+def test_what_is_not_claimed_may_happen(change):
+    assert verdicts(change) == [True] * 9
+
+
+def test_the_rewarded_group_must_hold_95_percent_in_every_seed():
+    assert not verdicts(("curated", "rewarded_share", 3, 0.94))[TAKEN]
+    assert verdicts(("curated", "rewarded_share", 3, 0.951))[TAKEN]
+
+
+def test_worst_gap_is_over_rounds_and_seeds_and_any_column():
+    run = SimpleNamespace(history=histories()["mixed"], config=SimpleNamespace(seed=0))
+    exact = histories()["mixed"].assign(mean_exp_reward=[0.1, 0.35, 0.29, 0.28])
+    experiment = Experiment({"mixed": [run]}, {"mixed": exact})
+    assert worst_gap(experiment, "mixed", "mean_exp_reward") == pytest.approx(0.05)
+    assert worst_gap(experiment, "mixed") == 0
+
+
+def test_the_table_shows_verdicts_and_on_request_their_numbers():
+    claims = [Claim("it rises", "Thm 1", True, "0.1 -> 0.9"), Claim("it falls", "ours", False, "no")]
+    assert list(table(claims).columns) == ["claim", "paper", "ours"]
+    assert table(claims)["ours"].tolist() == ["holds", "does not hold"]
+    assert table(claims, measured=True)["measured"].tolist() == ["0.1 -> 0.9", "no"]
+
+
+def test_verdicts_are_plain_booleans():
+    assert all(type(v) is bool or isinstance(v, np.bool_) for v in verdicts())

@@ -1,0 +1,115 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from lib import population
+from lib.checks import BadInput
+from lib.curation import k_choice
+
+
+def kept_counts(reward, k, n_keep, values, **options):
+    """How often a sample of each reward value is kept."""
+    kept = reward[k_choice(reward, k, n_keep, **options)]
+    return np.array([int((kept == value).sum()) for value in values])
+
+
+def test_one_menu_follows_luces_rule():
+    reward = torch.tensor([0.0, 1.0, 2.0, -1.0])
+    chosen = [int(k_choice(reward, 4, 1, seed=s)[0]) for s in range(6000)]
+    expected = 6000 * reward.double().softmax(0).numpy()
+    assert stats.chisquare(np.bincount(chosen, minlength=4), expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("menus", ["disjoint", "resample"])
+def test_kept_types_follow_the_exact_law_of_a_menu_of_k(k, menus):
+    values, prob = np.array([-1.0, 0.0, 1.5]), np.array([0.5, 0.3, 0.2])
+    reward = torch.tensor(np.repeat(values, (prob * 300_000).astype(int)))
+    counts = kept_counts(reward, k, 60_000, values, seed=k, menus=menus)
+    expected = 60_000 * prob * population.choice_weight(values, prob, k)
+    assert stats.chisquare(counts, expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("menus", ["disjoint", "resample"])
+def test_menu_of_one_ignores_the_reward(menus):
+    reward = torch.tensor([-1000.0, 0.0, 1000.0, 5.0] * 10_000)
+    counts = kept_counts(reward, 1, 8000, [-1000.0, 0.0, 1000.0, 5.0], seed=3, menus=menus)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_constant_reward_keeps_every_sample_equally_often():
+    chosen = torch.cat([k_choice(torch.full((12,), 7.0), 4, 3, seed=s) for s in range(4000)])
+    assert stats.chisquare(np.bincount(chosen.numpy(), minlength=12)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("menus", ["disjoint", "resample"])
+def test_large_pool_matches_the_population_step(menus):
+    reward = np.random.default_rng(0).normal(scale=2, size=80_000)
+    exact = population.step(np.full(80_000, 1 / 80_000), reward, 4)
+    kept = k_choice(torch.as_tensor(reward), 4, 20_000, seed=5, menus=menus)
+    edges = np.quantile(reward, [0.1, 0.3, 0.5, 0.7, 0.9])
+    bins = np.searchsorted(edges, reward)
+    share, expected = np.bincount(bins[kept], minlength=6) / 20_000, np.bincount(bins, exact, minlength=6)
+    z = (share - expected) / np.sqrt(expected * (1 - expected) / 20_000)
+    assert np.abs(z).max() < 4
+
+
+def test_disjoint_menus_show_no_sample_twice_and_deliver_the_count_asked_for():
+    for n, k, n_keep in [(100, 4, 25), (103, 4, 25), (7, 7, 1), (50, 1, 50), (10, 3, 0)]:
+        kept = k_choice(torch.randn(n), k, n_keep, seed=1)
+        assert kept.dtype == torch.int64
+        assert kept.shape == (n_keep,)
+        assert len(kept.unique()) == n_keep
+        assert n_keep == 0 or (kept.min() >= 0 and kept.max() < n)
+
+
+def test_resampled_menus_may_outnumber_the_pool():
+    kept = k_choice(torch.randn(10), 4, 1000, seed=1, menus="resample")
+    assert kept.shape == (1000,)
+
+
+def test_a_reward_far_above_the_rest_always_wins_its_menu():
+    reward = torch.tensor([-1000.0, 1000.0] * 500)
+    kept = k_choice(reward, 1000, 1, seed=2)
+    assert reward[kept].item() == 1000.0
+    wins = [bool(reward[k_choice(reward[:2], 2, 1, seed=s)] == 1000.0) for s in range(50)]
+    assert all(wins)
+
+
+def test_close_choices_between_large_rewards_keep_their_odds():
+    reward = torch.tensor([1000.0, 1001.0])
+    chosen = [int(k_choice(reward, 2, 1, seed=s)[0]) for s in range(4000)]
+    p = 1 / (1 + math.exp(-1))
+    assert abs(np.mean(chosen) - p) < 4 * math.sqrt(p * (1 - p) / 4000)
+
+
+@pytest.mark.parametrize("menus", ["disjoint", "resample"])
+def test_seed_decides_the_choice(menus):
+    reward = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    once, again, other = (k_choice(reward, 4, 100, seed=s, menus=menus) for s in (1, 1, 2))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 0}, "k = 0"),
+        ({"k": 2.5}, "k = 2.5"),
+        ({"n_keep": -1}, "n_keep = -1"),
+        ({"n_keep": 6}, "n_keep = 6: must be at most 5: 10 samples fill 5 menus of 2"),
+        ({"k": 11, "n_keep": 1}, "10 samples fill 0 menus of 11"),
+        ({"menus": "overlapping"}, "disjoint, resample"),
+        ({"reward": torch.tensor([0.0] * 9 + [math.nan])}, "1 of 10 not finite"),
+        ({"reward": torch.tensor([0.0] * 8 + [math.inf, -math.inf])}, "2 of 10 not finite"),
+        ({"reward": torch.zeros(0)}, "reward.shape"),
+        ({"reward": torch.zeros(10, 1)}, "reward.shape"),
+        ({"reward": torch.tensor(1.0)}, "reward.shape"),
+    ],
+)
+def test_k_choice_refuses_bad_input_with_the_numbers(change, message):
+    with pytest.raises(BadInput, match=message):
+        k_choice(**({"reward": torch.zeros(10), "k": 2, "n_keep": 5, "seed": 0} | change))

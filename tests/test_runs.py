@@ -1,0 +1,148 @@
+import json
+import threading
+import warnings
+
+import pytest
+import torch
+
+from lib import runs
+from lib.runs import Store
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "flag": torch.tensor([True, False])}
+INFO = {"row": {"round": 1, "loss": None, "share": 0.1 + 0.2}}
+
+
+@pytest.fixture
+def store(scratch):
+    return Store(scratch / "store", {"seed": 1})
+
+
+def assert_is_what_was_saved(loaded):
+    tensors, info = loaded
+    assert info == INFO
+    assert set(tensors) == set(TENSORS)
+    assert all(
+        torch.equal(tensors[key], TENSORS[key]) and tensors[key].dtype == TENSORS[key].dtype for key in TENSORS
+    )
+
+
+def test_what_is_saved_comes_back_exactly(store):
+    store.save("x", TENSORS, INFO)
+    assert_is_what_was_saved(store.load("x"))
+    assert json.loads((store.folder / "settings.json").read_text()) == {"seed": 1}
+
+
+def test_what_was_never_saved_is_none(store):
+    assert store.load("x") is None
+
+
+def test_nothing_half_written_is_left_behind(store):
+    store.save("x", TENSORS, INFO)
+    assert sorted(path.name for path in store.folder.iterdir()) == ["settings.json", "x.safetensors"]
+
+
+def test_a_failed_save_keeps_the_old_file(store, monkeypatch):
+    store.save("x", TENSORS, INFO)
+
+    def full_disk(path):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(runs, "_flush", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        store.save("x", {"a": torch.zeros(1)}, {})
+    assert_is_what_was_saved(store.load("x"))
+
+
+def test_no_flipped_bit_goes_unnoticed(store):
+    store.save("x", TENSORS, INFO)
+    path = store.folder / "x.safetensors"
+    content = path.read_bytes()
+    refused = 0
+    for i in range(len(content)):
+        broken = bytearray(content)
+        broken[i] ^= 1 << (i % 8)
+        path.write_bytes(broken)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = store.load("x")
+        if loaded is None:
+            refused += 1
+        else:  # a bit that carries no content, such as padding
+            assert_is_what_was_saved(loaded)
+    assert refused > 0.9 * len(content)
+
+
+def test_a_damaged_file_is_named_and_moved_aside(store):
+    store.save("x", TENSORS, INFO)
+    path = store.folder / "x.safetensors"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.warns(UserWarning, match=r"x\.safetensors is damaged .* kept as x\.damaged-[0-9a-f]{8}"):
+        assert store.load("x") is None
+    assert not path.exists()
+    assert len(list(store.folder.glob("x.damaged-*"))) == 1
+
+
+def test_the_lock_lets_one_in_at_a_time(store):
+    order, waiting = [], threading.Event()
+
+    def other():
+        waiting.set()
+        with Store(store.folder, {}).lock():
+            order.append("second")
+
+    thread = threading.Thread(target=other)
+    with store.lock():
+        thread.start()
+        waiting.wait()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+
+
+def test_tensors_that_share_memory_are_saved_apart(store):
+    whole = torch.arange(12.0)
+    store.save("x", {"whole": whole, "part": whole[:5], "view": whole.view(3, 4).T}, {})
+    tensors, _ = store.load("x")
+    assert torch.equal(tensors["part"], whole[:5])
+    assert torch.equal(tensors["view"], whole.view(3, 4).T)
+
+
+def test_a_folder_is_named_after_settings_and_code(monkeypatch, scratch):
+    one, two = runs.folder("toy", {"k": 4}), runs.folder("toy", {"k": 5})
+    assert one != two
+    assert one.parent == scratch / "runs"
+    assert runs.folder("toy", {"b": 1, "a": 2}) == runs.folder("toy", {"a": 2, "b": 1})
+    monkeypatch.setattr(runs, "code_digest", lambda: "0" * 64)
+    assert runs.folder("toy", {"k": 4}) != one
+
+
+def test_code_digest_follows_what_computes_and_not_what_reads(monkeypatch, scratch):
+    lib = scratch / "lib"
+    lib.mkdir()
+    monkeypatch.setattr(runs.paths, "PROJECT", scratch)
+    (lib / "loop.py").write_text("a = 1\n")
+    (lib / "figures.py").write_text("b = 1\n")
+    before = runs.code_digest()
+    (lib / "figures.py").write_text("b = 2\n")
+    assert runs.code_digest() == before
+    (lib / "loop.py").write_text("a = 2\n")
+    assert runs.code_digest() != before
+
+
+def test_provenance_names_what_a_result_came_from(monkeypatch, scratch):
+    origin = runs.provenance()
+    assert {"commit", "clean_tree", "code_sha256", "device", "python", "packages"} <= set(origin)
+    assert origin["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__.startswith(
+        origin["packages"]["torch"]
+    )
+    json.dumps(origin)
+    monkeypatch.setattr(runs.paths, "PROJECT", scratch)
+    assert runs.provenance()["commit"] == "not a git checkout"
+
+
+def test_text_is_written_whole(scratch):
+    runs.write_text(scratch / "x.txt", "one\n")
+    runs.write_text(scratch / "x.txt", "two\n")
+    assert (scratch / "x.txt").read_text() == "two\n"
+    assert [path.name for path in scratch.iterdir()] == ["x.txt"]

@@ -1,0 +1,47 @@
+"""The paper's toy result on a small budget: a real network, retrained by the code the notebooks call."""
+
+import numpy as np
+import pytest
+
+from lib import profiles
+from lib.experiments import toy_experiment
+
+SMALL = {"toy.seeds": 1, "toy.rounds": 4, "toy.n_keep": 2048, "toy.n_real": 20_000, "toy.first_steps": 1500,
+         "toy.grid": 100}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURATED_LOOPS_RUNS", str(tmp_path_factory.mktemp("runs")))
+        return toy_experiment("gaussians", profiles.load("quick", SMALL), seed=0)
+
+
+def test_curated_data_alone_leave_one_mode(experiment):
+    history = experiment.histories("curated")
+    assert history["live_groups"].iloc[0] == 8
+    assert history["live_groups"].iloc[-1] == 1
+    assert history["rewarded_share"].iloc[-1] > 0.95
+
+
+def test_real_data_keep_all_modes_alive_and_the_reward_above_its_start(experiment):
+    history = experiment.histories("mixed")
+    assert history["live_groups"].tolist() == [8] * 5
+    assert history["mean_exp_reward"].iloc[-1] > history["mean_exp_reward"].iloc[0] + 0.2
+
+
+def test_without_a_choice_nothing_is_preferred(experiment):
+    history = experiment.histories("control")
+    assert np.abs(history["rewarded_share"] - 1 / 8).max() < 0.05
+    assert (history["live_groups"] == 8).all()
+
+
+@pytest.mark.parametrize("arm", ["curated", "mixed", "control"])
+def test_the_network_tracks_the_exact_dynamics(experiment, arm):
+    measured, exact = experiment.histories(arm), experiment.exact[arm]
+    assert measured["round"].tolist() == exact["round"].tolist() == list(range(5))
+    assert np.abs(measured["rewarded_share"] - exact["rewarded_share"]).max() < 0.08
+
+
+def test_measured_and_exact_histories_share_their_columns(experiment):
+    assert set(experiment.exact["mixed"].columns) <= set(experiment.histories("mixed").columns)

@@ -1,0 +1,150 @@
+"""Training in shards: the same gradient, and the same bits after an interruption, in either memory layout."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from lib.checks import BadInput
+from lib.generators import training
+from lib.generators.training import one_thread_each, parallel_map, sharded_backward, threads, train
+from lib.seeds import torch_rng
+
+IMAGES = torch.rand(20, 3, 6, 6, generator=torch_rng(0))
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def network(layout="contiguous") -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
+    return net.to(memory_format=LAYOUTS[layout])
+
+
+def denoising(net):
+    """Squared error of the images from noisy ones, the noise drawn with the generator given."""
+    return lambda x, rng: (net(x + torch.randn(x.shape, generator=rng)) - x).square().mean()
+
+
+def plain(net):
+    """The same without noise: a function of the rows alone."""
+    return lambda x, rng: (net(x) - x).square().mean()
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+@pytest.fixture
+def gradients(monkeypatch):
+    """The whole gradient of each step of `train`, before it is clipped."""
+    seen, clip = [], nn.utils.clip_grad_norm_
+
+    def spy(parameters, limit):
+        parameters = list(parameters)
+        seen.append(torch.cat([p.grad.flatten() for p in parameters]))
+        return clip(parameters, limit)
+
+    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", spy)
+    return seen
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shards", [1, 2])
+def test_interrupted_training_resumes_to_the_same_bits(tmp_path, shards, layout):
+    options = {"seed": 3, "batch": 6, "lr": 0.01, "decay": "cosine", "warmup": 3, "checkpoint_every": 5}
+    options |= {"shards": shards}
+    path, calls = tmp_path / "half.safetensors", itertools.count(1)
+    whole, half, resumed = network(layout), network(layout), network(layout)
+    losses = train(whole, denoising(whole), IMAGES, 18, **options)
+
+    def killed(x, rng):
+        if next(calls) > 13 * shards:
+            raise InterruptedError
+        return denoising(half)(x, rng)
+
+    with pytest.raises(InterruptedError):
+        train(half, killed, IMAGES, 18, checkpoint=path, **options)
+    rest = train(resumed, denoising(resumed), IMAGES, 18, checkpoint=path, **options)
+    assert rest == losses[10:]
+    assert torch.equal(weights(resumed), weights(whole))
+    assert [p.name for p in tmp_path.iterdir()] == ["half.safetensors"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("batch", "shards"), [(8, 2), (7, 2), (7, 3), (4, 3), (3, 3)])
+def test_shards_change_neither_loss_nor_gradient(gradients, batch, shards, layout):
+    options = {"seed": 1, "batch": batch, "lr": 1e-3}
+    one, many = network(layout), network(layout)
+    loss = train(one, plain(one), IMAGES, 1, **options)
+    assert train(many, plain(many), IMAGES, 1, shards=shards, **options) == pytest.approx(loss, rel=1e-6)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-5 * float(gradients[0].abs().max()))
+
+
+def test_training_in_shards_is_reproducible_whatever_the_threads():
+    results = []
+    for n in (1, 2, 2):
+        net = network()
+        with threads(n):
+            train(net, denoising(net), IMAGES, 8, seed=0, batch=6, lr=1e-2, shards=2)
+        results.append(weights(net))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[1], results[2])
+
+
+def test_each_shard_and_each_step_has_noise_of_its_own():
+    net, noise = network(), []
+
+    def loss(x, rng):
+        noise.append(tuple(torch.rand(3, generator=rng).tolist()))
+        return plain(net)(x, rng)
+
+    train(net, loss, IMAGES, 4, seed=0, batch=6, lr=1e-2, shards=2)
+    assert len(noise) == len(set(noise)) == 8
+
+
+def test_preparing_a_step_ahead_changes_nothing():
+    def noisy(x, rng):
+        return torch.cat([x, torch.randn(x.shape, generator=rng)])
+
+    def of_both(net):
+        return lambda x, rng: (net(x[:6] + x[6:]) - x[:6]).square().mean() * torch.rand(1, generator=rng)[0]
+
+    inside, ahead = network(), network()
+    options = {"seed": 0, "batch": 6, "lr": 1e-2}
+    expected = train(inside, lambda x, rng: of_both(inside)(noisy(x, rng), rng), IMAGES, 6, **options)
+    assert train(ahead, of_both(ahead), IMAGES, 6, prepare=noisy, **options) == expected
+    assert torch.equal(weights(inside), weights(ahead))
+
+
+def test_an_error_while_preparing_comes_out():
+    def broken(x, rng):
+        raise LookupError("no such row")
+
+    net = network()
+    with pytest.raises(LookupError, match="no such row"):
+        train(net, plain(net), IMAGES, 3, seed=0, batch=4, lr=1e-2, prepare=broken)
+
+
+@pytest.mark.parametrize("shards", [0, 5])
+def test_more_shards_than_rows_are_refused(shards):
+    net = network()
+    with pytest.raises(BadInput, match=f"shards = {shards}: must be in 1..4"):
+        train(net, plain(net), IMAGES, 1, seed=0, batch=4, lr=1e-2, shards=shards)
+
+
+def test_sharded_gradients_are_those_of_the_sum():
+    p, q = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor(3.0))
+    p.grad = torch.full((2,), 100.0)  # a left-over is replaced, not added to
+    losses = [lambda: (p * q).sum(), lambda: 2 * p.square().sum() + q]
+    assert float(sharded_backward([p, q], losses, one_thread_each(2))) == 9 + 10 + 3
+    assert p.grad.tolist() == [3 + 4, 3 + 8]
+    assert float(q.grad) == 3 + 1
+
+
+def test_parallel_map_keeps_the_order_and_gives_each_item_one_thread():
+    with threads(2):
+        seen = list(parallel_map(lambda i: (i, torch.get_num_threads()), range(20), "cpu"))
+        assert torch.get_num_threads() == 2
+    assert seen == [(i, 1) for i in range(20)]

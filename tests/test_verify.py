@@ -1,0 +1,66 @@
+"""`verify` names what has changed since a figure was saved, and nothing else."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from lib import figures, paths, products, profiles, reproduce, runs, verify
+
+
+@pytest.fixture
+def saved():
+    """A figure saved by the tree as it is; its folder."""
+    drawn, axes = figures.subplots(1, 1, 2, 2)
+    axes[0, 0].plot([0, 1])
+    numbers = pd.DataFrame({"x": [0.0, 1.0]})
+    products.figure(drawn, "09_line", profiles.load("quick"), seed=0, numbers=numbers, alt="a line")
+    return paths.figures("quick")
+
+
+def only():
+    (verdict,) = verify.verify(paths.figures("").resolve())
+    return verdict
+
+
+def rewrite(folder, change):
+    path = folder / "09_line.json"
+    about = json.loads(path.read_text())
+    change(about)
+    path.write_text(json.dumps(about))
+
+
+def test_a_figure_just_saved_agrees(saved, capsys):
+    assert only().agrees
+    assert reproduce.main(["verify"]) == 0
+    assert "1 of 1 figures agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", products.SAVED)
+def test_an_altered_file_is_named(saved, ending, capsys):
+    path = saved / f"09_line.{ending}"
+    path.write_bytes(path.read_bytes() + b" ")
+    assert only().files == [f"09_line.{ending}: altered"]
+    assert reproduce.main(["verify"]) == 1
+    assert f"09_line.{ending}: altered" in capsys.readouterr().out
+
+
+def test_a_missing_file_is_named(saved):
+    (saved / "09_line.csv").unlink()
+    assert only().files == ["09_line.csv: missing"]
+
+
+def test_changed_code_is_told(saved, monkeypatch):
+    monkeypatch.setattr(runs, "code_digest", lambda: "another")
+    assert not only().code
+    assert not only().agrees
+
+
+def test_changed_settings_are_told_with_both_values(saved):
+    rewrite(saved, lambda about: about["profile"]["toy"].update(k=7))
+    assert only().settings == [f"toy.k: 7 -> {profiles.load('quick').toy.k}"]
+
+
+def test_a_profile_that_is_gone_is_told(saved):
+    rewrite(saved, lambda about: about["profile"].update(name="gone"))
+    assert "profile = 'gone'" in only().settings[0]
