@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.experiments import ARMS, Experiment, arm_parameters
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings, NetSettings, UNetSettings, settings_to_dict
+from lib.generators.training import threads
 from lib.loop import Config, Run, Task, retrain
 from lib.profiles import Images, Profile
 from lib.weights import load_weights
@@ -421,14 +423,15 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
     about = training | {"data": settings.data, **dataclasses.asdict(kind)}
 
     def make(checkpoint: Path) -> tuple[dict, dict]:
-        trained = train_classifier(
-            data.train,
-            data.train_labels,
-            settings=kind,
-            device=device(settings),
-            checkpoint=checkpoint,
-            **training,
-        )
+        with threads(1) if kind.kind == "digits" else nullcontext():
+            trained = train_classifier(
+                data.train,
+                data.train_labels,
+                settings=kind,
+                device=device(settings),
+                checkpoint=checkpoint,
+                **training,
+            )
         return trained.net.state_dict(), {"test_accuracy": trained.accuracy(data.test, data.test_labels)}
 
     weights = _made_once(f"{settings.data}-{name}", about, make)

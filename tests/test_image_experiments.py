@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -245,6 +246,15 @@ def test_unknown_reward_judge_and_mlp_channels_are_refused(digits):
     two = profiles.load("quick", {"images.channels": [8, 8]}).images
     with pytest.raises(BadInput, match=r"images\.channels"):
         image_experiments.network(two, (1, 8, 8))
+
+
+def test_keys_of_the_images_section_all_have_a_reader():
+    files = [paths.PROJECT / "lib" / "image_experiments.py", *paths.NOTEBOOKS.glob("0[4-7]_*.py")]
+    source = "".join(path.read_text() for path in files)
+    for field, values in {"role": ("reward", "evaluator"), "reward": image_experiments.REWARDS}.items():
+        source += "".join(source.replace(f'f"{{{field}}}_', f'"{value}_') for value in values)
+    keys = profiles.load("quick").images.model_dump()
+    assert [k for k in keys if not re.search(rf'(settings|images|\bs)\.{k}\b|"{k}"', source)] == []
 
 
 def test_titles_follow_the_profile():

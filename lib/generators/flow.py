@@ -6,6 +6,7 @@ TMLR 2024, with sigma = 0: x_t = (1 - t) x_0 + t x_1 and the target velocity is 
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,16 @@ from torchdiffeq import odeint
 from lib.checks import require
 from lib.datasets import to_float, to_uint8
 from lib.generators.networks import MlpSettings, NetSettings, build, settings_from_dict, settings_to_dict
-from lib.generators.training import Mixture, as_mixture, autocast, parallel_map, progress, resolve_precision, train
+from lib.generators.training import (
+    Mixture,
+    as_mixture,
+    autocast,
+    parallel_map,
+    progress,
+    resolve_precision,
+    threads,
+    train,
+)
 from lib.seeds import derive, torch_rng
 from lib.weights import load_weights, save_weights
 
@@ -109,9 +119,10 @@ class Flow:
             f"(n, {', '.join(map(str, self.shape))})",
         )
         options = {"label": "flow", **options}
-        return train(
-            self.net, self._loss, data, steps, seed=seed, batch=batch, lr=lr, prepare=self._pairs, **options
-        )
+        with threads(1) if isinstance(self.settings, MlpSettings) else nullcontext():
+            return train(
+                self.net, self._loss, data, steps, seed=seed, batch=batch, lr=lr, prepare=self._pairs, **options
+            )
 
     def _pairs(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """Noise and the images it is paired with, float32 (n, 2, C, H, W)."""
