@@ -10,6 +10,7 @@ from lib.experiments import Experiment
 
 NOISE = 0.05  # nats of entropy that we still call unchanged (ten classes: 2.30 when even)
 CLEAR = 0.15  # nats of entropy that we call a clear loss
+RISE = 0.02  # of gamma: what we call a rise of the mean reward; less may be rounding, amplified by the loop
 STABLE = 1.5  # factor up to which a distance counts as stable
 
 
@@ -79,7 +80,7 @@ def study_claims(study: dict[str, Experiment], rewarded: int) -> list[Claim]:
     ]
 
 
-def bias_claims(experiment: Experiment, judge: str) -> list[Claim]:
+def bias_claims(experiment: Experiment, judge: str, gamma: float) -> list[Claim]:
     """No class is named in the reward, and the shares grow uneven all the same; real data prevents it."""
     source, ours = "CIFAR-10, confidence", "ours"
     curated, mixed, control = (experiment.histories(arm) for arm in ("curated", "mixed", "control"))
@@ -92,14 +93,14 @@ def bias_claims(experiment: Experiment, judge: str) -> list[Claim]:
             bool(fall["curated"].min() >= CLEAR),
             _ends(curated, "entropy"),
         ),
-        _gains("curated only", curated, source),
+        _gains("curated only", curated, source, gamma),
         Claim(
             f"with real data: entropy never falls by more than {NOISE} nats",
             source,
             bool(_worst_fall(mixed) <= NOISE),
             f"largest fall {_worst_fall(mixed):.3f}",
         ),
-        _gains("with real data", mixed, source),
+        _gains("with real data", mixed, source, gamma),
         Claim(
             f"without choice (K = 1) entropy falls by less than {NOISE} nats",
             ours,
@@ -209,9 +210,14 @@ def _rising(curated: pd.DataFrame, source: str, gamma: float) -> Claim:
     )
 
 
-def _gains(arm: str, history: pd.DataFrame, source: str) -> Claim:
+def _gains(arm: str, history: pd.DataFrame, source: str, gamma: float) -> Claim:
     gain = float((_last(history, ["mean_reward"]) - _first(history, ["mean_reward"])).min())
-    return Claim(f"{arm}: the mean reward ends above its start", source, gain > 0, _ends(history, "mean_reward"))
+    return Claim(
+        f"{arm}: the mean reward rises by at least {RISE:.0%} of its top",
+        source,
+        gain >= RISE * gamma,
+        _ends(history, "mean_reward"),
+    )
 
 
 def _degrades(curated: pd.DataFrame, source: str) -> list[Claim]:

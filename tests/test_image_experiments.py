@@ -122,7 +122,7 @@ def test_one_control_serves_both_rewards(airplane, digits):
 
 
 def test_claims_and_figures_take_what_the_experiment_gives(airplane, digits):
-    claims = image_claims.airplane_claims(airplane, 0, 5.0) + image_claims.bias_claims(airplane, "fitted")
+    claims = image_claims.airplane_claims(airplane, 0, 5.0) + image_claims.bias_claims(airplane, "fitted", 15.0)
     claims += image_claims.quality_claims(airplane)
     assert {type(c.holds) for c in claims} == {bool}
     names = image_experiments.class_names(digits.images)
