@@ -41,16 +41,20 @@ def figure(
     for ending, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
         drawn.savefig(folder / f"{name}.{ending}", **options)
     _lighten(folder / f"{name}.png")
-    numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    about = {
-        "alt": alt,
-        "profile": profile.model_dump(),
-        "seed": seed,
-        "provenance": run or runs.provenance(),
-    }
-    runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
+    _describe(folder, name, profile, seed, numbers, alt, run)
     width = round(drawn.get_figwidth() * SCREEN_DPI)
     return Image(filename=folder / f"{name}.png", width=width, alt=alt)
+
+
+def animation(
+    gif: bytes, name: str, profile: Profile, *, seed: int, numbers: pd.DataFrame, alt: str, run: dict | None = None
+) -> Image:
+    """Save a GIF with its numbers and provenance, as `figure` does; return it for display."""
+    folder = paths.figures(profile.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.gif").write_bytes(gif)
+    _describe(folder, name, profile, seed, numbers, alt, run)
+    return Image(data=gif, format="gif", alt=alt)
 
 
 def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
@@ -59,6 +63,19 @@ def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
     print(_aligned(table(claims)))
+
+
+def _describe(
+    folder: Path, name: str, profile: Profile, seed: int, numbers: pd.DataFrame, alt: str, run: dict | None
+) -> None:
+    numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    about = {
+        "alt": alt,
+        "profile": profile.model_dump(),
+        "seed": seed,
+        "provenance": run or runs.provenance(),
+    }
+    runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
 
 
 def _lighten(png: Path) -> None:

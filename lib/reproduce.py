@@ -169,7 +169,11 @@ def _run_all(notebooks: list[Path], command, jobs: int, folder: Path) -> list[Ou
 def _environment(jobs: int) -> dict[str, str]:
     """Threads shared out among jobs; waiting threads sleep (spinning teams slow each other down many times)."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    return os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    return os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CURATED_LOOPS_HEADLESS": "1",  # a widget gives its picture (lib.controls)
+    }
 
 
 def _last_line(log: Path) -> str:
