@@ -11,23 +11,22 @@ import numpy as np
 from IPython.display import Image
 
 from lib import explorer, toy
-from lib.explorer import ROUNDS, SIZE, STORIES, Setting
+from lib.explorer import ROUNDS, STORIES, Setting
 from lib.figures import LETTERS
 from lib.stage import DPI, LoopStage, MenuStage
 from lib.taste import Curator
 
 HEADLESS = "CURATED_LOOPS_HEADLESS"  # set where nobody can move a slider: run_all.sh does so
 MENUS = [(str(k), k) for k in (1, 2, 3, 4, 6, 8, 16, 64)] + [("∞", math.inf)]
-RATIOS = [(f"{lam:g}", lam) for lam in (0.1, 0.25, 1 / 3, 0.5, 1.0, 2.0, 4.0, 10.0)] + [("∞", math.inf)]
+RATIOS = [(f"{lam:g}", lam) for lam in (0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 4.0, 10.0)] + [("∞", math.inf)]
 BUTTON = ui.Layout(width="auto", min_width="3.5em")
 
 
-def show(make: Callable[[], "LoopExplorer | TasteExplorer"]) -> ui.Widget | Image:
-    """The widget that `make` makes; where nobody can use it, its first picture."""
-    front = make()
+def show(front: "type[LoopExplorer] | type[TasteExplorer]", **options) -> ui.Widget | Image:
+    """The widget made with these options; where nobody can use it, its first picture (and no widget at all)."""
     if not os.environ.get(HEADLESS):
-        return front.box
-    return Image(front.image.value, width=front.width, alt=front.alt)
+        return front(**options).box
+    return Image(front.still(**options), width=front.width, alt=front.alt)
 
 
 class LoopExplorer:
@@ -40,12 +39,14 @@ class LoopExplorer:
     """
 
     alt = "Reward, density after some rounds, and E[e^r] and KL over rounds, for one setting of the sliders."
+    width = round(LoopStage.width * DPI)
 
     def __init__(self, setting: Setting = STORIES["with real data"], t: int = 3):
         self.milliseconds: list[float] = []
         self._stage = LoopStage(explorer.path(setting))
         self._told = True  # False while several sliders move at once
-        self.story = ui.Dropdown(options=list(STORIES), value=None, description="story")
+        told = next((name for name, known in STORIES.items() if known == setting), None)
+        self.story = ui.Dropdown(options=list(STORIES), value=told, description="story")
         self.data = ui.ToggleButtons(options=list(toy.TOYS), description="data", style={"button_width": "7em"})
         self.k = ui.SelectionSlider(options=MENUS, description="K")
         self.lam = ui.SelectionSlider(options=RATIOS, description="λ")
@@ -64,7 +65,12 @@ class LoopExplorer:
         rows = ([self.story, self.k, self.gamma, self.x1], [self.t, self.lam, self.r_min, self.x2])
         self.box = ui.VBox([self.data, *(ui.HBox(row) for row in rows), self.says, self.image])
         self._paint()
-        self.width = round(self._stage.stage.canvas.figure.get_figwidth() * DPI)
+
+    @staticmethod
+    def still(setting: Setting = STORIES["with real data"], t: int = 3) -> bytes:
+        """The picture at a setting, a PNG."""
+        path = explorer.path(setting)
+        return LoopStage(path).png(path, t)
 
     @property
     def setting(self) -> Setting:
@@ -80,8 +86,9 @@ class LoopExplorer:
         self._told = True
 
     def _chose(self, change: dict) -> None:
-        self._set(STORIES[change["new"]])
-        self._paint()
+        if change["new"]:
+            self._set(STORIES[change["new"]])
+            self._paint()
 
     def _moved(self, change: dict) -> None:
         if not self._told:
@@ -89,6 +96,8 @@ class LoopExplorer:
         if change["owner"] is self.data:  # the other data set's reward sits elsewhere
             home = explorer.at_home(self.data.value)
             self._set(replace(self.setting, centre=home.centre, r_min=home.r_min))
+        if change["owner"] is not self.t:
+            self.story.value = None  # so that it can be chosen again
         self._paint()
 
     def _paint(self) -> None:
@@ -109,11 +118,12 @@ class TasteExplorer:
     """
 
     alt = "A menu of lettered points on the density, the reward learned from clicks, the density a round later."
+    width = round(MenuStage.width * DPI)
 
     def __init__(self, data: str = "gaussians", k: int = 4, lam: float = math.inf, seed: int = 0):
         self._start = lambda: Curator(data, k, lam, seed)
         self.curator = self._start()
-        self._stage = MenuStage(self.curator.cells.extent, SIZE, k)
+        self._stage = MenuStage(self.curator)
         self.says = ui.HTML()
         self.image = ui.Image(format="png")
         self.likes = [ui.Button(description=f"I like {LETTERS[i]}", layout=BUTTON) for i in range(k)]
@@ -125,7 +135,12 @@ class TasteExplorer:
         self.anew.on_click(lambda _: self._act(self._restart))
         self.box = ui.VBox([self.image, ui.HBox([*self.likes, self.go, self.anew]), self.says])
         self._paint()
-        self.width = round(self._stage.stage.canvas.figure.get_figwidth() * DPI)
+
+    @staticmethod
+    def still(data: str = "gaussians", k: int = 4, lam: float = math.inf, seed: int = 0) -> bytes:
+        """The picture before any click, a PNG."""
+        curator = Curator(data, k, lam, seed)
+        return MenuStage(curator).png(curator)
 
     def _restart(self) -> None:
         self.curator = self._start()
@@ -136,8 +151,7 @@ class TasteExplorer:
 
     def _paint(self) -> None:
         curator = self.curator
-        fields = [x.reshape(SIZE, SIZE) for x in (curator.path[-1], curator.reward, curator.after())]
-        self.image.value = self._stage.png(*fields, curator.cells.points[curator.menu()])
+        self.image.value = self._stage.png(curator)
         gone = 0.5 * float(np.abs(curator.path[-1] - curator.path[0]).sum())
         self.says.value = (
             f"{len(curator.chosen)} clicks, round {len(curator.path) - 1}: {gone:.0%} of the mass has moved"
@@ -152,6 +166,6 @@ def _sentence(path: explorer.Path, t: int) -> str:
     now = path.curves.iloc[t]
     bound = f", at most {path.bound:.2f} by Theorem 2.4" if 0 < path.bound < math.inf else ""
     return (
-        f"After round {t}: E[e<sup>r</sup>] = <b>{now['mean']:.3f}</b> (at the start {path.curves['mean'][0]:.3f}), "
+        f"After round {t}: E[e<sup>r</sup>] = <b>{now['mean']:.3f}</b> (at first {path.curves['mean'][0]:.3f}), "
         f"KL(p<sub>t</sub> ‖ p<sub>0</sub>) = <b>{now['kl_start']:.3f}</b> nats{bound}"
     )

@@ -13,6 +13,7 @@ from matplotlib.patches import Circle
 
 from lib.explorer import ROUNDS, Path
 from lib.figures import HEAT, LETTERS, subplots
+from lib.taste import Curator
 
 DPI = 96
 FLOOR = -20.0  # rewards below this share a colour
@@ -49,8 +50,10 @@ class Stage:
 class LoopStage:
     """The explorer's picture: reward, density p_t, E[e^r] and KL over rounds."""
 
+    width, height = 10.4, 2.7  # inches
+
     def __init__(self, path: Path):
-        figure, axes = subplots(1, 4, 10.4, 2.7)
+        figure, axes = subplots(1, 4, self.width, self.height)
         reward, density, mean, kl = axes[0]
         self.reward = _image(reward, path.reward, path.extent, "viridis", "reward $r$", (FLOOR, 0.0))
         self.density = _image(density, path.reward, path.extent, HEAT, "", (0.0, 1.0))
@@ -88,27 +91,31 @@ class LoopStage:
 class MenuStage:
     """The curator's picture: a menu on the density, the reward learned so far, the density one round on."""
 
-    def __init__(self, extent: float, size: int, k: int):
-        figure, axes = subplots(1, 3, 8.4, 2.9)
-        blank = np.zeros((size, size))
+    width, height = 8.4, 2.9  # inches
+
+    def __init__(self, curator: Curator):
+        figure, axes = subplots(1, 3, self.width, self.height)
+        blank = np.zeros((curator.cells.size, curator.cells.size))
         titles = ("the model now, and a menu", "your reward, as learned", "the model after a round")
         colours = (HEAT, "viridis", HEAT)
         self.images = [
-            _image(axis, blank, extent, colour, title, (0.0, 1.0))
+            _image(axis, blank, curator.cells.extent, colour, title, (0.0, 1.0))
             for axis, colour, title in zip(axes[0], colours, titles, strict=True)
         ]
         style = {"fontweight": "bold", "ha": "center", "va": "center", "fontsize": 10}
         disc = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": START}
-        self.letters = [axes[0, 0].text(0, 0, LETTERS[i], bbox=disc, **style) for i in range(k)]
+        self.letters = [axes[0, 0].text(0, 0, LETTERS[i], bbox=disc, **style) for i in range(curator.k)]
         self.stage = Stage(figure, [*self.images, *self.letters])
 
-    def png(self, now: np.ndarray, reward: np.ndarray, after: np.ndarray, menu: np.ndarray) -> bytes:
-        """Two densities and a reward, each (size, size); the menu's points, (k, 2)."""
+    def png(self, curator: Curator) -> bytes:
+        """The curator's menu, taste and next round as they stand."""
+        square = (curator.cells.size, curator.cells.size)
+        now, reward, after = (x.reshape(square) for x in (curator.path[-1], curator.reward, curator.after()))
         span = float(np.ptp(reward))
         relative = (reward - reward.min()) / span if span > 0 else np.full_like(reward, 0.5)
         for image, field in zip(self.images, (_stretched(now), relative, _stretched(after)), strict=True):
             image.set_data(field)
-        for letter, place in zip(self.letters, menu, strict=True):
+        for letter, place in zip(self.letters, curator.cells.points[curator.menu()], strict=True):
             letter.set_position(place)
         return self.stage.png()
 

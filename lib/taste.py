@@ -88,7 +88,15 @@ class Curator:
         self.path = [self.cells.prob]  # p_0 .. p_t, each (size^2,)
         self.menus: list[np.ndarray] = []  # cells shown at each click, (k,) int64
         self.chosen: list[int] = []
-        self.weights = np.zeros(self.known.shape[1])
+        self._weights: np.ndarray | None = None  # fitted when asked for, forgotten at the next click
+
+    @property
+    def weights(self) -> np.ndarray:
+        """w fitted to all clicks so far, (m,)."""
+        if self._weights is None:
+            menus = np.array(self.menus, dtype=np.int64).reshape(-1, self.k)
+            self._weights = fit(self.known[menus], np.array(self.chosen, dtype=np.int64))
+        return self._weights
 
     @property
     def reward(self) -> np.ndarray:
@@ -105,7 +113,7 @@ class Curator:
         require(0 <= place < self.k, "place", place, f"in 0..{self.k - 1}")
         self.menus.append(self.menu())
         self.chosen.append(place)
-        self.weights = fit(self.known[np.array(self.menus)], np.array(self.chosen))
+        self._weights = None
 
     def after(self) -> np.ndarray:
         """p_{t+1} with the reward learned so far, (size^2,)."""
