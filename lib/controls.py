@@ -19,7 +19,7 @@ from lib.taste import Curator
 HEADLESS = "CURATED_LOOPS_HEADLESS"  # set where nobody can move a slider: run_all.sh does so
 MENUS = [(str(k), k) for k in (1, 2, 3, 4, 6, 8, 16, 64)] + [("∞", math.inf)]
 RATIOS = [(f"{lam:g}", lam) for lam in (0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 4.0, 10.0)] + [("∞", math.inf)]
-BUTTON = ui.Layout(width="auto", min_width="3.5em")
+BUTTON = {"width": "auto", "min_width": "3.5em"}  # the layout of a button
 
 
 def show(front: "type[LoopExplorer] | type[TasteExplorer]", **options) -> ui.Widget | Image:
