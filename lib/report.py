@@ -174,7 +174,8 @@ def _claims(page: Page, link: str) -> str:
         claim, paper, ours, measured = (html.escape(row[key]) for key in ("claim", "paper", "ours", "measured"))
         lines.append(f'<tr><td>{claim}<td>{paper}<td class="{kind}">{ours}<td>{measured}')
     head = "<tr><th>claim<th>paper<th>here<th>measured"
-    return f'<h3><a href="{link}">{html.escape(page.title)}</a></h3><table>{head}{"".join(lines)}</table>'
+    table = f'<table class="claims">{head}{"".join(lines)}</table>'
+    return f'<h3><a href="{link}">{html.escape(page.title)}</a></h3>{table}'
 
 
 def _document(title: str, body: str) -> str:

@@ -98,27 +98,37 @@ def page():
         window.close()
 
 
-def test_a_slider_moves_the_figure_in_time(lab, page):
-    _, address = lab
+def _open_and_run(page, address: str) -> None:
     page.goto(address)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=1000 * PATIENCE)
-    page.wait_for_timeout(1500)
-    page.screenshot(path=SHOTS / "lab_opened.png")
+    page.wait_for_timeout(1500)  # a question about news would come by now
     assert page.locator(".Toastify__toast", has_text="news").count() == 0
-    page.evaluate("() => document.querySelector('.jp-Notebook').focus()")
+    page.screenshot(path=SHOTS / "lab_opened.png")
     page.get_by_text("Run", exact=True).first.click()
     page.get_by_text("Run All Cells", exact=True).click()
-    round_slider = page.locator(".widget-slider", has_text="round t").locator(".noUi-handle")
-    round_slider.wait_for(timeout=1000 * PATIENCE)
-    round_slider.scroll_into_view_if_needed()
+    page.locator(".widget-slider").first.wait_for(timeout=1000 * PATIENCE)
+    for _ in range(3):  # between two cells the kernel is idle for a moment too
+        page.get_by_text("| Idle").wait_for(timeout=1000 * PATIENCE)
+        page.wait_for_timeout(700)
+
+
+def test_sliders_and_clicks_move_the_figures_in_time(lab, page):
+    _, address = lab
+    _open_and_run(page, address)
+    of = {name: page.locator(".widget-slider", has_text=name).locator(".noUi-handle") for name in ("round t", "γ")}
+    of["γ"].scroll_into_view_if_needed()
     page.screenshot(path=SHOTS / "explorer_before.png")
-    page.get_by_text("| Idle").wait_for(timeout=1000 * PATIENCE)
     page.evaluate(WATCH)
-    gamma = page.locator(".widget-slider", has_text="γ").locator(".noUi-handle")
-    waits = [_move(page, round_slider, "ArrowRight") for _ in range(MOVES)]
-    waits += [_move(page, gamma, "ArrowLeft") for _ in range(MOVES)]
+    waits = [_move(page, of["round t"], "ArrowRight") for _ in range(MOVES)]
+    waits += [_move(page, of["γ"], "ArrowLeft") for _ in range(MOVES)]
     page.screenshot(path=SHOTS / "explorer_after.png")
     print(f"slider to figure: median {statistics.median(waits):.0f} ms, slowest {max(waits):.0f} ms")
+    for letter in "ABC":
+        page.get_by_role("button", name=f"I like {letter}").click()
+    page.get_by_role("button", name="retrain").click()
+    page.get_by_text("3 clicks, round 1").wait_for(timeout=10_000)
+    page.get_by_role("button", name="retrain").scroll_into_view_if_needed()
+    page.screenshot(path=SHOTS / "curator.png")
     assert statistics.median(waits) < 100
 
 
