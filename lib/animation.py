@@ -1,19 +1,21 @@
 """A loop as a moving picture: the exact densities, curated only beside mixed with real data, round by round."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import PIL.Image
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle
 
-from lib.figures import ARM_COLOURS, ARM_NAMES, heat_map, subplots
+from lib.figures import ARM_COLOURS, ARM_NAMES, HEAT, heat_map, subplots
 
 FRAME = 550  # milliseconds a round is shown
 REST = 2500  # milliseconds the last round is shown
 DPI = 80
-COLOURS = 128  # in the palette that all frames share
+HEAT_SHADES, EDGE_SHADES = 128, 16  # in the palette that all frames share: of the density, of each line or text
 
 
 def loop_gif(
@@ -32,13 +34,23 @@ def loop_gif(
         _frame({arm: densities[t] for arm, densities in fields.items()}, t, centre, r_min, extent)
         for t in range(length)
     ]
-    # One palette from the frame with most colours on it: frames then differ only where the picture does.
-    palette = frames[1 if length > 1 else 0].quantize(COLOURS)
+    palette = _palette(fields)
     flat = [frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for frame in frames]
     packed = io.BytesIO()
     durations = [FRAME] * (length - 1) + [REST]
     flat[0].save(packed, "gif", save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
     return packed.getvalue()
+
+
+def _palette(arms: Iterable[str]) -> PIL.Image.Image:
+    """The density's colours, and the way from white to black and to each arm's colour (smoothed edges)."""
+    to_white = np.linspace(0.0, 1.0, EDGE_SHADES)[:, None]
+    inks = ["black", *(ARM_COLOURS[arm] for arm in arms)]
+    edges = [to_white + (1 - to_white) * np.array(to_rgb(ink)) for ink in inks]
+    heat = colormaps[HEAT](np.linspace(0.0, 1.0, HEAT_SHADES))[:, :3]
+    palette = PIL.Image.new("P", (1, 1))
+    palette.putpalette(np.rint(255 * np.concatenate([*edges, heat])).astype(np.uint8).tobytes())
+    return palette
 
 
 def _frame(
@@ -52,6 +64,7 @@ def _frame(
         axis.set_title(ARM_NAMES[arm], color=ARM_COLOURS[arm], fontweight="bold")
     figure.suptitle(f"round {t}" if t else "round 0: the data", fontsize=11)
     figure.set_dpi(DPI)
+    figure.get_layout_engine().set(h_pad=0.08)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

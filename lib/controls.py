@@ -56,7 +56,7 @@ class LoopExplorer:
         self.x2 = _slider("centre x₂", -2.5, 2.5, 0.05)
         self.t = ui.IntSlider(t, 0, ROUNDS, description="round t")
         self.says = ui.HTML()
-        self.image = ui.Image(format="png")
+        self.image = ui.Image(format="png", layout={"max_width": f"{self.width}px"})
         self._set(setting)
         self._moving = [self.data, self.k, self.lam, self.gamma, self.r_min, self.x1, self.x2, self.t]
         for slider in self._moving:
@@ -125,7 +125,7 @@ class TasteExplorer:
         self.curator = self._start()
         self._stage = MenuStage(self.curator)
         self.says = ui.HTML()
-        self.image = ui.Image(format="png")
+        self.image = ui.Image(format="png", layout={"max_width": f"{self.width}px"})
         self.likes = [ui.Button(description=f"I like {LETTERS[i]}", layout=BUTTON) for i in range(k)]
         self.go = ui.Button(description="retrain: next round", button_style="primary", layout=BUTTON)
         self.anew = ui.Button(description="start anew", layout=BUTTON)
