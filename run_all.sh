@@ -11,6 +11,8 @@ usage: ./run_all.sh [command] [options]
 Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with venv), then runs one command:
 
   reproduce   (default) run the notebooks headless; figures, numbers, provenance go to paper_figs/<profile>/
+  lab         open the notebooks in JupyterLab, on this machine only; Ctrl-C stops it
+  report      the notebooks as stored, as an offline web site (and a PDF, where Chromium is) in build/report/
   test        ruff, pytest, and every notebook under nbval
   refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
   verify      say of each figure in paper_figs/ whether its files, code and settings still agree with the tree
@@ -22,6 +24,12 @@ options of reproduce:
   --seed N           first seed of every notebook (default 0)  ./run_all.sh --seed 7
   --jobs N           notebooks run at a time (default: cores)  ./run_all.sh --jobs 1
   -p KEY=VALUE       change one setting of the profile         ./run_all.sh --only 02 -p toy.rounds=5
+
+options of lab:
+  --only NN          open this notebook first
+  --port N           where it listens (default 8888, or the next free one)
+  --no-browser       print the address, open nothing
+
   -h, --help         this text
 
 Everything computed is kept in runs/ and reused; a stopped run goes on where it was. To start anew, delete runs/.

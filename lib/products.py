@@ -12,7 +12,6 @@ from lib import paths, runs
 from lib.claims import Claim, table
 from lib.profiles import Profile
 
-SAVED = ("png", "svg", "csv")
 SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
 
 
@@ -42,17 +41,20 @@ def figure(
     for ending, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
         drawn.savefig(folder / f"{name}.{ending}", **options)
     _lighten(folder / f"{name}.png")
-    numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    about = {
-        "alt": alt,
-        "profile": profile.model_dump(mode="json"),
-        "seed": seed,
-        "provenance": run or runs.provenance(),
-        "files": {f"{name}.{ending}": runs.file_sha256(folder / f"{name}.{ending}") for ending in SAVED},
-    }
-    runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
+    _describe(folder, name, ("png", "svg"), profile, seed, numbers, alt, run)
     width = round(drawn.get_figwidth() * SCREEN_DPI)
     return Image(filename=folder / f"{name}.png", width=width, alt=alt)
+
+
+def animation(
+    gif: bytes, name: str, profile: Profile, *, seed: int, numbers: pd.DataFrame, alt: str, run: dict | None = None
+) -> Image:
+    """Save a GIF with its numbers and provenance, as `figure` does; return it for display."""
+    folder = paths.figures(profile.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.gif").write_bytes(gif)
+    _describe(folder, name, ("gif",), profile, seed, numbers, alt, run)
+    return Image(data=gif, format="gif", alt=alt)
 
 
 def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
@@ -61,6 +63,28 @@ def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
     print(_aligned(table(claims)))
+
+
+def _describe(
+    folder: Path,
+    name: str,
+    drawn: tuple[str, ...],
+    profile: Profile,
+    seed: int,
+    numbers: pd.DataFrame,
+    alt: str,
+    run: dict | None,
+) -> None:
+    """Save the numbers behind a picture, and where it comes from, with a digest of each of its files."""
+    numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    about = {
+        "alt": alt,
+        "profile": profile.model_dump(mode="json"),
+        "seed": seed,
+        "provenance": run or runs.provenance(),
+        "files": {f"{name}.{ending}": runs.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")},
+    }
+    runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
 
 
 def _lighten(png: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 import papermill
 import yaml
 
-from lib import paths, profiles, verify
+from lib import paths, profiles, report, verify
 from lib.checks import BadInput, require
 
 BUILD = paths.PROJECT / "build"
+NOTIFICATION = "@jupyterlab/apputils-extension:notification"  # the JupyterLab plugin that asks about news
 STATUS_EVERY = 15  # seconds between lines that say what is running
 
 
@@ -34,9 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 something failed, 2 bad input)."""
     try:
         options = _parser().parse_args(arguments)
-        return {"reproduce": _reproduce, "test": _test, "refresh": _refresh, "verify": _verify}[options.command](
-            options
-        )
+        return COMMANDS[options.command](options)
     except BadInput as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
@@ -55,13 +55,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run_all.sh", add_help=False, allow_abbrev=False)
-    parser.add_argument(
-        "command", nargs="?", default="reproduce", choices=["reproduce", "test", "refresh", "verify"]
-    )
+    parser.add_argument("command", nargs="?", default="reproduce", choices=list(COMMANDS))
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--port", type=int, default=8888)
+    parser.add_argument("--no-browser", action="store_true")
     parser.add_argument("-p", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     return parser
 
@@ -106,6 +106,45 @@ def _verify(options: argparse.Namespace) -> int:
     found = verify.verify(paths.figures("").resolve())
     print(verify.report(found))
     return int(not all(verdict.agrees for verdict in found))
+
+
+def _lab(options: argparse.Namespace) -> int:
+    """JupyterLab in place of this process, so that Ctrl-C reaches it."""
+    require(1024 <= options.port <= 65535, "--port", options.port, "in 1024..65535")
+    first = select(options.only)[0]
+    line = [
+        f"--ServerApp.root_dir={paths.PROJECT}",
+        f"--LabApp.default_url=/lab/tree/notebooks/{first.name}",
+        "--ServerApp.ip=127.0.0.1",  # this machine only; the token is Jupyter's own, new each time
+        f"--ServerApp.port={options.port}",  # the next free one if it is taken
+        f"--ServerApp.open_browser={not options.no_browser}",
+        "--ServerApp.answer_yes=True",  # Ctrl-C stops at once, without a question
+    ]
+    if os.geteuid() == 0:
+        line.append("--allow-root")  # a container's usual user
+    print("JupyterLab opens in the browser; without one, open the address below. Ctrl-C stops it.", flush=True)
+    # Defaults, which a reader's own settings override: no question about news, no look for updates.
+    defaults = BUILD / "lab" / "labconfig" / "default_setting_overrides.json"
+    defaults.parent.mkdir(parents=True, exist_ok=True)
+    defaults.write_text(json.dumps({NOTIFICATION: {"fetchNews": "false", "checkForUpdates": False}}))
+    known = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([str(defaults.parent.parent), *([known] if known else [])])
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, not one of the user's
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *line])
+
+
+def _report(options: argparse.Namespace) -> int:
+    profiles.load(options.profile)
+    folder = BUILD / "report"
+    front = report.build(select(options.only), paths.figures(options.profile), folder)
+    print(f"Report: {front}\nThe same as one page: {folder / 'whole.html'}")
+    pdf = folder / "curated-loops.pdf"
+    if report.print_pdf(folder / "whole.html", pdf):
+        print(f"The same on paper: {pdf}")
+    else:
+        print(f"No PDF: it is printed by one of {', '.join(report.BROWSERS)}, and none is installed.")
+    return 0
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -185,7 +224,11 @@ def _run_all(notebooks: list[Path], command, jobs: int, folder: Path) -> list[Ou
 def _environment(jobs: int) -> dict[str, str]:
     """Threads shared out among jobs; waiting threads sleep (spinning teams slow each other down many times)."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    return os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    return os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CURATED_LOOPS_HEADLESS": "1",  # a widget gives its picture (lib.controls)
+    }
 
 
 def _last_line(log: Path) -> str:
@@ -209,6 +252,15 @@ def _count_claims(path: Path) -> tuple[int, int]:
     held = verdicts.count("holds")
     return held, len(verdicts) - held
 
+
+COMMANDS = {
+    "reproduce": _reproduce,
+    "lab": _lab,
+    "report": _report,
+    "test": _test,
+    "refresh": _refresh,
+    "verify": _verify,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

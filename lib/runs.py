@@ -25,15 +25,21 @@ from lib import paths
 
 # What these say never changes what a run computes.
 READERS = {
+    "animation.py",
     "claims.py",
+    "controls.py",
+    "explorer.py",
     "figures.py",
     "image_claims.py",
     "image_figures.py",
     "parametric.py",
     "pretrain.py",
     "products.py",
+    "report.py",
     "reproduce.py",
+    "stage.py",
     "statements.py",
+    "taste.py",
     "verify.py",
 }
 PACKAGES = ("torch", "numpy", "scipy")

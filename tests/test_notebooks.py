@@ -61,6 +61,11 @@ def test_no_stored_output_is_noise(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_widget_state_is_stored(name):
+    assert "widgets" not in json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text())["metadata"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_cells_stay_small_and_files_light(name):
     assert max(len("".join(cell["source"]).splitlines()) for cell in code_cells(name)) <= 25
     assert (paths.NOTEBOOKS / f"{name}.ipynb").stat().st_size < 1_500_000

@@ -36,7 +36,7 @@ def test_a_figure_just_saved_agrees(saved, capsys):
     assert "1 of 1 figures agree" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("ending", products.SAVED)
+@pytest.mark.parametrize("ending", ["png", "svg", "csv"])
 def test_an_altered_file_is_named(saved, ending, capsys):
     path = saved / f"09_line.{ending}"
     path.write_bytes(path.read_bytes() + b" ")

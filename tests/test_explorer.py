@@ -1,0 +1,145 @@
+"""The explorer: its numbers are the exact dynamics, its pictures change when its sliders move, nothing is live
+where nobody can use it."""
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from lib import animation, controls, explorer, population, stage, taste
+from lib.checks import BadInput
+
+SMALL = {"size": 32, "rounds": 4}
+
+
+def pixels(picture: bytes) -> np.ndarray:
+    return np.asarray(PIL.Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("setting", explorer.STORIES.values(), ids=explorer.STORIES)
+def test_a_path_is_the_exact_trajectory(setting):
+    path = explorer.path(setting, **SMALL)
+    law = explorer.law(setting.data, 32).prob
+    exact = population.trajectory(law, path.reward.ravel(), setting.k, 4, setting.lam, law)
+    np.testing.assert_array_equal(path.densities.reshape(5, -1), exact)
+    assert path.curves["mean"].iloc[-1] == population.exp_reward_moments(exact[-1], path.reward.ravel())[0]
+    assert path.curves["kl_start"].iloc[0] == 0
+
+
+def test_the_bound_is_theorem_2_4s_where_it_speaks():
+    covered = explorer.path(explorer.Setting(k=4, lam=0.25), **SMALL)
+    assert covered.bound == pytest.approx(-math.log(0.25))
+    assert (covered.curves["kl_start"] <= covered.bound).all()
+    assert explorer.path(explorer.Setting(k=4, lam=0.5), **SMALL).bound == math.inf
+    assert explorer.path(explorer.Setting(k=math.inf, lam=0.1), **SMALL).bound == math.inf
+
+
+def test_menus_of_one_and_no_synthetic_data_stand_still():
+    for still in (explorer.Setting(k=1), explorer.Setting(lam=0.0)):
+        path = explorer.path(still, **SMALL)
+        np.testing.assert_allclose(path.densities[-1], path.densities[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"data": "rings"}, {"lam": -1.0}, {"k": 0}, {"gamma": -1.0}, {"r_min": -0.1}])
+def test_nonsense_is_refused_by_name(wrong):
+    with pytest.raises(BadInput, match=next(iter(wrong))):
+        explorer.path(explorer.Setting(**wrong), **SMALL)
+
+
+def test_the_picture_follows_the_path_and_comes_back():
+    first, second = explorer.path(explorer.Setting()), explorer.path(explorer.Setting("moons"))
+    picture = stage.LoopStage(first)
+    a, b, c = (pixels(picture.png(path, t)) for path, t in ((first, 0), (second, 3), (first, 0)))
+    assert np.count_nonzero(a != b) > 1000
+    np.testing.assert_array_equal(a, c)  # nothing of the second is left on the first
+
+
+def test_every_slider_redraws(monkeypatch):
+    front = controls.LoopExplorer()
+    moves = {"k": 2, "lam": math.inf, "gamma": 3.0, "r_min": 0.1, "x1": -1.0, "x2": 0.5, "t": 9, "data": "moons"}
+    for name, value in moves.items():
+        before = front.image.value
+        getattr(front, name).value = value
+        assert front.image.value != before, name
+    assert front.setting == replace(explorer.at_home("moons"), k=2, lam=math.inf, gamma=3.0)
+    assert len(front.milliseconds) == 1 + len(moves)
+
+
+def test_a_story_sets_all_sliders_with_one_redraw_and_can_be_chosen_again():
+    front = controls.LoopExplorer()
+    front.story.value = "where data are rare"
+    assert front.setting == explorer.STORIES["where data are rare"]
+    assert len(front.milliseconds) == 2
+    front.gamma.value = 1.0
+    assert front.story.value is None
+    front.story.value = "where data are rare"
+    assert front.setting == explorer.STORIES["where data are rare"]
+
+
+def test_clicks_and_rounds_reach_the_curator():
+    front = controls.TasteExplorer()
+    before = front.image.value
+    front.likes[2].click()
+    assert front.curator.chosen == [2]
+    assert front.image.value != before
+    front.go.click()
+    assert len(front.curator.path) == 2
+    assert "1 clicks, round 1" in front.says.value
+    front.anew.click()
+    assert (front.curator.chosen, len(front.curator.path)) == ([], 1)
+
+
+@pytest.mark.parametrize("front", [controls.LoopExplorer, controls.TasteExplorer])
+def test_without_a_front_end_there_is_a_picture_and_no_widget(front, monkeypatch):
+    live = front().image.value
+    monkeypatch.setenv(controls.HEADLESS, "1")
+    monkeypatch.setattr(controls.ui, "VBox", None)
+    shown = controls.show(front)
+    assert shown.data == live
+    assert shown.alt
+    assert shown.width == pixels(live).shape[1]
+
+
+def test_the_animation_shows_every_round_in_little_space():
+    paths = {"curated": explorer.path(explorer.Setting()), "mixed": explorer.path(explorer.Setting(lam=1.0))}
+    fields = {arm: list(path.densities[:4]) for arm, path in paths.items()}
+    gif = animation.loop_gif(fields, (1.4, 1.4), 0.5, 3.0)
+    assert len(gif) < 200_000
+    with PIL.Image.open(io.BytesIO(gif)) as picture:
+        assert picture.n_frames == 4
+        assert picture.info["loop"] == 0
+
+
+def test_no_clicks_no_taste_and_one_click_leans_to_what_was_kept():
+    curator = taste.Curator(seed=3)
+    np.testing.assert_array_equal(curator.reward, 0)
+    shown = curator.menu()
+    np.testing.assert_array_equal(curator.menu(), shown)  # until it is answered
+    curator.click(1)
+    assert curator.reward[shown[1]] > np.delete(curator.reward[shown], 1).max()
+    with pytest.raises(BadInput, match="place"):
+        curator.click(4)
+
+
+def test_the_fit_is_the_top_of_the_posterior():
+    rng = np.random.default_rng(0)
+    menus, chosen = rng.normal(size=(40, 3, 5)), rng.integers(3, size=40)
+    best = taste.fit(menus, chosen)
+    for direction in np.vstack([np.eye(5), -np.eye(5)]):
+        assert taste._loss(best + 1e-3 * direction, menus, chosen) > taste._loss(best, menus, chosen)
+
+
+def test_pairs_give_bradley_terry():
+    # One feature, 3 of 4 pairs won: without the prior, the log-odds would be log 3.
+    menus = np.tile([[[1.0], [0.0]]], (4000, 1, 1))
+    chosen = np.repeat([0, 1], [3000, 1000])
+    assert taste.fit(menus, chosen)[0] == pytest.approx(math.log(3), abs=1e-3)
+
+
+def test_many_clicks_recover_a_synthetic_curator():
+    study = taste.study((100,), seeds=(11,), gamma=2.0, rounds=3)
+    assert (study["agreement"] > 0.85).all()
+    assert study["same_place"].all()
