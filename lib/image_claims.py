@@ -154,19 +154,15 @@ def quality_claims(experiment: Experiment) -> list[Claim]:
     ]
 
 
-def repeat_claims(experiment: Experiment, confidence: str = "mean_reward") -> list[Claim]:
-    """Independent runs of the curated-only confidence loop agree.
-
-    Args:
-        experiment: several seeds.
-        confidence: the column that holds it, on the reward's scale.
-    """
+def repeat_claims(experiment: Experiment, gamma: float) -> list[Claim]:
+    """Independent runs of the curated-only confidence loop, of a reward gamma * confidence, agree."""
     source = "CIFAR-10, repeats"
     curated = experiment.histories("curated")
     shares = [c for c in curated if c.startswith("share_")]
     ends = {seed: run.sort_values("round")[shares].to_numpy()[-1] for seed, run in curated.groupby("seed")}
     apart = max(0.5 * float(np.abs(a - b).sum()) for a, b in combinations(ends.values(), 2))
-    spread = curated.groupby("round")[confidence].agg(np.ptp).max() / curated[confidence].mean()
+    confidence = curated.pivot(index="round", columns="seed", values="mean_reward") / gamma
+    spread = float((confidence.max(axis=1) - confidence.min(axis=1)).max())
     alone = _fall(experiment.histories("control"))
     fall = _fall(curated)
     return [
@@ -177,10 +173,10 @@ def repeat_claims(experiment: Experiment, confidence: str = "mean_reward") -> li
             f"largest {apart:.3f}",
         ),
         Claim(
-            "mean confidence differs by at most 2 % between runs in every round",
+            f"mean confidence differs by at most {TRACKS} between runs in every round",
             source,
-            spread <= 0.02,
-            f"largest {spread:.2%}",
+            spread <= TRACKS,
+            f"largest {spread:.3f}",
         ),
         Claim(
             f"every run loses at least {CLEAR} nats of class entropy",

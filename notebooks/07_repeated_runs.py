@@ -1,7 +1,8 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
+#     cell_metadata_filter: tags
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -117,4 +118,5 @@ pd.concat({s: image_experiments.drift(one, "entropy") for s, one in runs.items()
 # $p_0$. The control and the exact curves are our addition.
 
 # %% tags=["nbval-check-output"]
-products.verdicts(image_claims.repeat_claims(together), "07_repeated_runs", settings)
+verdicts = image_claims.repeat_claims(together, images.confidence_gamma)
+products.verdicts(verdicts, "07_repeated_runs", settings)

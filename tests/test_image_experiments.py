@@ -133,6 +133,16 @@ def test_claims_and_figures_take_what_the_experiment_gives(airplane, digits):
     assert len(image_figures.image_grids(pictures, [0, 2], "x").axes) == 6
 
 
+def test_runs_of_several_seeds_are_compared(digits):
+    arms = ("curated", "control")
+    both = image_experiments.image_experiment(digits, "confidence", [0, 1], arms=arms)
+    single = [image_experiments.image_experiment(digits, "confidence", [s], arms=arms) for s in (0, 1)]
+    exact = np.mean([one.exact["curated"]["share_3"] for one in single], axis=0)
+    assert both.exact["curated"]["share_3"].to_numpy() == pytest.approx(exact, abs=1e-12)
+    assert both.histories("curated").groupby("seed")["loss"].last().nunique() == 2
+    assert {type(c.holds) for c in image_claims.repeat_claims(both, 15.0)} == {bool}
+
+
 def test_the_study_changes_what_it_says(digits):
     changes = {f"K = {k}, {m}": {"k": k, "menus": m} for m in ("disjoint", "resample") for k in (2, 8)}
     study = image_experiments.image_study(digits, "airplane", 0, changes)
@@ -170,10 +180,10 @@ def test_exact_dynamics_mixes_in_real_images_by_lambda():
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "network", "method"),
-    [("cifar", {}, "ConvUNet", "midpoint"), ("paper", {"images.channels": [32, 32]}, "UNet", "dopri5")],
+    ("name", "changes", "network"),
+    [("cifar", {}, "ConvUNet"), ("paper", {"images.channels": [64, 64], "images.method": "midpoint"}, "UNet")],
 )
-def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, changes, network, method):
+def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, changes, network):
     monkeypatch.setattr(quality, "INCEPTION", fake_cifar)  # exists
     monkeypatch.setattr(quality, "inception_features", lambda x, device: x.float().mean(dim=(2, 3)))
     profile = profiles.load(name, TINY | changes)
@@ -182,10 +192,16 @@ def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, change
     assert set(parts.cards()["origin"]) == {"trained here"}
     task = image_experiments.image_task(parts, "confidence")
     run = retrain(image_experiments.image_config(task, profile.images, "mixed", 0, 1))
-    flow = task.generator(0)
-    assert (type(flow.net).__name__, flow.method) == (network, method)
+    assert type(task.generator(0).net).__name__ == network
     assert run.samples(1).shape == (16, 3, 32, 32)
     assert run.history["fid"].notna().all()
+
+
+def test_paper_profile_samples_by_the_adaptive_solver():
+    settings = profiles.load("paper", TINY | {"images.channels": [64]}).images
+    flow = image_experiments.new_flow(settings, (3, 32, 32), 0)
+    assert flow.method == "dopri5"
+    assert flow.sample(1, seed=0).shape == (1, 3, 32, 32)
 
 
 def test_paper_profile_has_the_published_sizes():
