@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lib import paths, reproduce
+from lib import controls, paths, reproduce
 from lib.checks import BadInput
 
 TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "population.rounds_mixed=3"]
@@ -28,6 +28,9 @@ TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "pop
         (["-p", "toy.menus=some"], "toy.menus = 'some'"),
         (["--profil=quick"], "unrecognized arguments"),
         (["tets"], "invalid choice"),
+        (["lab", "--port", "80"], "--port = 80"),
+        (["lab", "--only", "99"], "--only = '99'"),
+        (["report", "--profile", "nope"], "profile = 'nope': must be one of"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_path, monkeypatch):
@@ -77,6 +80,10 @@ def test_a_notebook_that_fails_makes_the_command_fail(capsys, tmp_path, monkeypa
     monkeypatch.setenv("CURATED_LOOPS_FIGURES", "/dev/null/nowhere")
     assert reproduce.main(["--only", "01", *TINY]) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+def test_headless_runs_are_told_that_nobody_moves_a_slider():
+    assert reproduce._environment(1)[controls.HEADLESS] == "1"
 
 
 def test_help_needs_no_environment(tmp_path):
