@@ -48,8 +48,8 @@ def report(verdicts: list[Verdict]) -> str:
 
 def _verdict(path: Path) -> Verdict:
     about, name = json.loads(path.read_text()), f"{path.parent.name}/{path.stem}"
-    files = []
-    for file, digest in about["files"].items():
+    files = [] if "files" in about else ["no digests of its files were kept: save it again"]
+    for file, digest in about.get("files", {}).items():
         there = path.with_name(file)
         if not there.exists():
             files.append(f"{file}: missing")

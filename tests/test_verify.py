@@ -64,3 +64,8 @@ def test_changed_settings_are_told_with_both_values(saved):
 def test_a_profile_that_is_gone_is_told(saved):
     rewrite(saved, lambda about: about["profile"].update(name="gone"))
     assert "profile = 'gone'" in only().settings[0]
+
+
+def test_a_figure_without_digests_does_not_agree(saved):
+    rewrite(saved, lambda about: about.pop("files"))
+    assert only().files == ["no digests of its files were kept: save it again"]
