@@ -112,6 +112,7 @@ def _lab(options: argparse.Namespace) -> int:
     """JupyterLab in place of this process, so that Ctrl-C reaches it."""
     require(1024 <= options.port <= 65535, "--port", options.port, "in 1024..65535")
     first = select(options.only)[0]
+    os.environ.pop("CURATED_LOOPS_HEADLESS", None)  # somebody is there to move a slider
     line = [
         f"--ServerApp.root_dir={paths.PROJECT}",
         f"--LabApp.default_url=/lab/tree/notebooks/{first.name}",
