@@ -168,8 +168,8 @@ Markdown(f"*{source}, one seed. Exact dynamics dashed, each on the pool of its o
 # **Where we differ from the paper.** $K$, the number kept and the menu rule are not stated there; ours are in the
 # table at the top. Class shares are counted by an evaluator that is not the reward's classifier. The learning rate
 # of a round was chosen for the control to drift least while the loop still follows the exact curve; loops at a
-# larger rate had been looked at by then, these claims not. The control, the exact curves and the comparison of menus
-# are our addition.
+# larger rate had been looked at by then, these claims not. The control, the exact curves and the comparison of
+# menus are our addition.
 
 # %% tags=["nbval-check-output"]
 verdicts = image_claims.airplane_claims(experiment, rewarded, images.airplane_gamma)
