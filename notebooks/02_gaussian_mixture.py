@@ -172,9 +172,14 @@ for what, value in (gaps | stds).items():
 # - **Real data holds the loop.** With real points in every minibatch all eight modes survive every round, and
 #   $E[e^r]$ settles at a value several times its start: what people like gains ground without driving out the
 #   rest.
-# - **Model error is visible, and it is not curation.** Without any choice the modes widen round by round.
-#   Curation works against that in the rewarded mode, whose outer points are chosen less often. Plain ancestral
-#   sampling is the default because its error is of the harmless sign: it can only hide a collapse, not fake one.
+# - **Model error is visible, and it is not curation.** Without any choice the modes widen round by round, and
+#   their shares wander (second row, last two panels). Curation works against the widening in the rewarded mode,
+#   whose outer points are chosen less often; real data hold the shares.
+# - **The sampler is part of that error, not all of it.** Both reverse variances end above the exact width here,
+#   the posterior one closer to it, so something beside the sampler widens too: most likely the refit to one's own
+#   samples. We keep plain ancestral sampling as the default since it is the plain DDPM, and since widening can
+#   hide a collapse but not fake one; for the width alone the posterior variance would have been the better choice
+#   here.
 #
 # **Where we differ from the paper.** Mode width, $r_{\min}$, sample counts, $K$ and $\lambda$ are not stated
 # there; ours are in the table at the top. With $K = 4$ and $\lambda = 1$ the loop lies outside the range $\lambda
