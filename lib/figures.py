@@ -42,18 +42,6 @@ def subplots(rows: int, columns: int, width: float, height: float, **options) ->
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def heat_maps(fields: Sequence[np.ndarray], titles: Sequence[str], extent: float, power: float = 0.5) -> Figure:
-    """Densities side by side, each (size, size) with y outermost, on its own colour scale.
-
-    `power` < 1 lifts small values: on a linear scale a mode of 1 % would look empty.
-    """
-    figure, axes = subplots(1, len(fields), 2.6 * len(fields), 2.7)
-    for axis, field, title in zip(axes[0], fields, titles, strict=True):
-        heat_map(axis, field, extent, power)
-        axis.set_title(title)
-    return figure
-
-
 def heat_map(axis, field: np.ndarray, extent: float, power: float = 0.5) -> None:
     """One density on one axis."""
     box = (-extent, extent, -extent, extent)
