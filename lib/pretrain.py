@@ -19,6 +19,7 @@ from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.datasets import CIFAR10_CLASSES, cifar10, digits, split
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings
+from lib.seeds import derive
 from lib.weights import load_weights
 
 MAKES = ("p0", "reward", "evaluator", "digits", "score")
@@ -35,7 +36,9 @@ def provenance(device: str | torch.device) -> dict:
     return runs.provenance() | {"device": name}
 
 
-def p0(folder: Path, work: Path, device: str, *, seed: int = 0, steps: int = 4400) -> None:
+def p0(
+    folder: Path, work: Path, device: str, *, seed: int = 0, steps: int = 4400, start: Path | None = None
+) -> None:
     """OT-CFM on the 50,000 training images, weights to `folder`/cifar_p0.safetensors.
 
     Args:
@@ -44,8 +47,15 @@ def p0(folder: Path, work: Path, device: str, *, seed: int = 0, steps: int = 440
         device: where to train.
         seed: of weights, minibatches and noise.
         steps: optimiser steps.
+        start: trained weights with a card to go on from, with a fresh optimiser; a new network by default.
     """
     flow = Flow(ConvSettings(), seed=seed, device=device, flip=True)
+    before = {}
+    if start:
+        state, card = load_weights(start)
+        flow.load_state_dict(state)
+        before = {"before": {key: card[key] for key in ("training", "seconds", "commit", "device")}}
+        seed = derive(seed, "continued", index=card["training"]["steps"])
     options = {
         "batch": 128, "lr": 1e-3, "warmup": 200, "decay": "linear", "ema_decay": 0.999, "shards": 2,
     }  # fmt: skip
@@ -57,7 +67,7 @@ def p0(folder: Path, work: Path, device: str, *, seed: int = 0, steps: int = 440
     a_step = (time.perf_counter() - started) / len(losses)
     card = {
         "data": "CIFAR-10, 50000 training images",
-        "training": {"steps": steps, "seed": seed, **options},
+        "training": {"steps": steps, "seed": seed, **options} | before,
         "loss": sum(losses[-500:]) / len(losses[-500:]),
         "seconds": round(a_step * steps),
         "precision": flow.precision,
@@ -172,6 +182,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=paths.runs(), help="where unfinished training lies")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")
+    parser.add_argument("--start", type=Path, help="weights from which p0 goes on")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     if asked.what in CLASSIFIERS:
@@ -179,7 +190,7 @@ def main() -> None:
     elif asked.what == "digits":
         digits_p0(asked.folder, asked.work)
     elif asked.what == "p0":
-        p0(asked.folder, asked.work, asked.device, steps=asked.steps)
+        p0(asked.folder, asked.work, asked.device, steps=asked.steps, start=asked.start)
     else:
         score(asked.folder, asked.work, asked.device)
 
