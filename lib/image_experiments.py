@@ -322,8 +322,13 @@ def image_study(profile: Profile, reward: str, seed: int, changes: dict[str, dic
         reward: one of REWARDS.
         seed: of the one run of each setting.
         changes: name -> changed settings.
+
+    Returns:
+        name -> its experiment; {} where `study_rounds` is 0.
     """
     found = {}
+    if profile.images.study_rounds == 0:
+        return found
     for name, change in changes.items():
         other = profile.model_copy(update={"images": profile.images.model_copy(update=change)})
         found[name] = image_experiment(

@@ -110,8 +110,8 @@ class Config:
         )
 
     def settings(self) -> dict:
-        """JSON-able: everything that tells this run from another."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "task"}
+        """JSON-able: everything that tells this run from another; a longer run goes on from a shorter one."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("task", "rounds")}
         return {"task": self.task.settings} | own | {"lam": str(self.lam)}
 
 

@@ -71,7 +71,7 @@ pd.Series({name: float(value) for name, value in sure.items()}, name="mean confi
 #   without any human preference, by model error alone.
 
 # %%
-seeds = list(range(seed, seed + images.seeds))
+seeds = list(range(seed, seed + images.confidence_seeds))
 loops = {
     judge: image_experiments.image_experiment(settings, "confidence", seeds, judge=judge)
     for judge in studio.judges

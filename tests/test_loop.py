@@ -241,9 +241,14 @@ def test_a_finished_run_is_read_back_without_a_fit_or_a_sample():
     assert again.provenance == first.provenance
 
 
-def test_more_rounds_begin_like_fewer(scratch):
-    short, long = retrain(small(rounds=2)), retrain(small(rounds=4))
+def test_more_rounds_go_on_from_fewer(scratch):
+    calls = []
+    short = retrain(small(rounds=2))
+    long = retrain(small(task=atoms_task(calls=calls), rounds=4))
+    assert [name for name, _ in calls].count("fit") == 2
     assert np.array_equal(shares(short), shares(long)[:3])
+    assert_same(short, retrain(small(rounds=2)))
+    assert_same(long, retrain(small(rounds=4), run_dir=scratch / "anew"))
 
 
 def truncate(path):
@@ -292,7 +297,7 @@ def test_a_damaged_first_model_is_made_again(scratch):
 @pytest.mark.parametrize(
     "change",
     [
-        {"k": 5}, {"lam": 1.0}, {"rounds": 3}, {"seed": 2}, {"n_keep": 99}, {"n_pool": 401},
+        {"k": 5}, {"lam": 1.0}, {"seed": 2}, {"n_keep": 99}, {"n_pool": 401},
         {"menus": "resample"}, {"start": "cold"}, {"n_store": 10},
     ],
 )  # fmt: skip
