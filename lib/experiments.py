@@ -29,6 +29,11 @@ class Experiment:
     runs: dict[str, list[Run]]
     exact: dict[str, pd.DataFrame]
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that were run."""
+        return tuple(self.runs)
+
     def histories(self, arm: str) -> pd.DataFrame:
         """The histories of an arm's seeds in one table, with columns `seed` and `tv_to_exact`: the total
         variation distance between measured and exact group shares of the round."""
@@ -48,10 +53,13 @@ class Experiment:
         return runs[0].provenance | {"runs": len(runs), "seconds_of_all_runs": round(seconds, 1)}
 
 
-def long_table(experiment: Experiment, **columns: str) -> pd.DataFrame:
-    """Measured and exact histories of every arm in one table, told apart by `arm`, `kind` and `columns`."""
-    parts = []
-    for arm in experiment.runs:
+def long_table(experiment: Experiment, floor: dict[str, float] | None = None, **columns: str) -> pd.DataFrame:
+    """Measured and exact histories of every arm in one table, told apart by `arm`, `kind` and `columns`.
+
+    What real data would score, `floor`, is a row of kind "real".
+    """
+    parts = [pd.DataFrame([floor]).assign(arm="none", kind="real", **columns)] if floor else []
+    for arm in experiment.arms:
         parts.append(experiment.histories(arm).drop(columns="seconds").assign(arm=arm, kind="measured", **columns))
         parts.append(experiment.exact[arm].assign(arm=arm, kind="exact", **columns))
     table = pd.concat(parts, ignore_index=True)

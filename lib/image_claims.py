@@ -84,7 +84,7 @@ def bias_claims(experiment: Experiment, judge: str, gamma: float) -> list[Claim]
     """No class is named in the reward, and the shares grow uneven all the same; real data prevents it."""
     source, ours = "CIFAR-10, confidence", "ours"
     curated, mixed, control = (experiment.histories(arm) for arm in ("curated", "mixed", "control"))
-    fall = {arm: _fall(experiment.histories(arm)) for arm in experiment.runs}
+    fall = {arm: _fall(experiment.histories(arm)) for arm in experiment.arms}
     exact = _fall(experiment.exact["curated"].assign(seed=0))
     claims = [
         Claim(

@@ -1,6 +1,7 @@
 """Drawing of the image loops. Functions take tables and arrays and return a figure; nothing here trains."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +14,7 @@ from lib.figures import ARM_COLOURS, ARM_NAMES, curves, subplots
 CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
+QUALITY = ("frechet_distance_evaluator", "precision", "recall")
 GAP = 128  # grey level of the lines between images of a grid
 LABELS = {
     "mean_reward": "mean reward $E[r]$",
@@ -24,6 +26,16 @@ LABELS = {
     "fid": "FID",
     "tv_to_exact": "TV to exact shares",
 }
+
+
+class Loops(Protocol):
+    """Arms beside their exact dynamics: `experiments.Experiment`, or `recorded.Record` read from its table."""
+
+    exact: dict[str, pd.DataFrame]
+
+    @property
+    def arms(self) -> tuple[str, ...]: ...
+    def histories(self, arm: str) -> pd.DataFrame: ...
 
 
 def class_shares(
@@ -63,6 +75,20 @@ def class_shares(
     figure.legend(handles, [*names, "exact"], loc="outside right center", fontsize="small")
     figure.suptitle(title)
     return figure
+
+
+def arm_shares(loops: Loops, names: Sequence[str], title: str) -> Figure:
+    """`class_shares` with a panel for each arm."""
+    panels = {ARM_NAMES[arm]: (loops.histories(arm), loops.exact[arm]) for arm in loops.arms}
+    return class_shares(panels, names, title, per_row=min(3, len(panels)))
+
+
+def arm_curves(
+    loops: Loops, columns: Sequence[str], title: str, floor: dict[str, float] | None = None, exact: bool = True
+) -> Figure:
+    """`loop_curves` of every arm; without the exact dynamics where it says nothing of these columns."""
+    histories = {arm: loops.histories(arm) for arm in loops.arms}
+    return loop_curves(histories, loops.exact if exact else {}, columns, title, floor)
 
 
 def loop_curves(

@@ -1,5 +1,6 @@
 """What a notebook leaves behind: figures (PNG, SVG), the numbers behind them (CSV), provenance and claims."""
 
+import io
 import json
 from pathlib import Path
 
@@ -38,12 +39,20 @@ def figure(
     """
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
-    for ending, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
-        drawn.savefig(folder / f"{name}.{ending}", **options)
-    _lighten(folder / f"{name}.png")
+    drawn.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    shown = picture(drawn, alt)
+    (folder / f"{name}.png").write_bytes(shown.data)
     _describe(folder, name, ("png", "svg"), profile, seed, numbers, alt, run)
-    width = round(drawn.get_figwidth() * SCREEN_DPI)
-    return Image(filename=folder / f"{name}.png", width=width, alt=alt)
+    return shown
+
+
+def picture(drawn: Figure, alt: str) -> Image:
+    """A figure for display alone; `alt` says what it shows."""
+    whole, light = io.BytesIO(), io.BytesIO()
+    drawn.savefig(whole, format="png")
+    with PIL.Image.open(whole) as pixels:  # 256 colours: a third of the bytes, and notebooks carry a copy of each
+        pixels.convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(light, "png", optimize=True)
+    return Image(data=light.getvalue(), format="png", width=round(drawn.get_figwidth() * SCREEN_DPI), alt=alt)
 
 
 def animation(
@@ -62,6 +71,11 @@ def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
+    show_verdicts(claims)
+
+
+def show_verdicts(claims: list[Claim]) -> None:
+    """Print the table of verdicts."""
     print(_aligned(table(claims)))
 
 
@@ -85,13 +99,6 @@ def _describe(
         "files": {f"{name}.{ending}": runs.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")},
     }
     runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
-
-
-def _lighten(png: Path) -> None:
-    """Rewrite a PNG with a palette of 256 colours: a third of the bytes, and notebooks carry a copy of each."""
-    with PIL.Image.open(png) as picture:
-        flat = picture.convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
-    flat.save(png, optimize=True)
 
 
 def _aligned(table: pd.DataFrame) -> str:

@@ -35,6 +35,7 @@ READERS = {
     "parametric.py",
     "pretrain.py",
     "products.py",
+    "recorded.py",
     "report.py",
     "reproduce.py",
     "stage.py",
