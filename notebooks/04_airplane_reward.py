@@ -33,9 +33,10 @@ overrides = {}  # single settings by dotted key, e.g. {"images.rounds": 5}
 
 # %%
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
-from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles
+from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles, recorded
+from lib.datasets import CIFAR10_CLASSES
 
 figures.use_style()
 settings = profiles.load(profile, overrides)
@@ -45,6 +46,41 @@ rewarded = image_experiments.AIRPLANE
 pd.Series(images.model_dump(), name="image settings").to_frame()
 
 # %% [markdown]
+# ## Recorded on CIFAR-10
+#
+# Profile `cifar` takes hours, so it was run once. Its tables lie in `paper_figs/cifar/`; here they are drawn by
+# the functions that draw the live run below. **curated only** is the loop of the paper's figure, the **$K = 1$
+# control** retrains without any choice, dashed is the **exact dynamics**, choice without a model.
+
+# %%
+record = recorded.load("04_class_shares")
+title = "Airplane reward (CIFAR-10, recorded)"
+alt = "Recorded class shares over ten rounds on CIFAR-10, curated only and control, exact dynamics dashed."
+products.picture(image_figures.arm_shares(record, CIFAR10_CLASSES, title), alt)
+
+# %%
+curves = ["mean_reward", "entropy", "tv_to_exact", *image_figures.QUALITY]
+alt = "Recorded mean reward, entropy, distance to the exact shares and quality over ten rounds on CIFAR-10."
+products.picture(image_figures.arm_curves(record, curves, title, record.floor), alt)
+
+# %%
+Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID; dotted: real test images.*")
+
+# %%
+recorded.picture("04_samples")
+
+# %%
+image_experiments.drift(record, f"share_{rewarded}").round(3).to_frame()
+
+# %% [markdown]
+# READING
+
+# %% tags=["nbval-check-output"]
+products.show_verdicts(image_claims.airplane_claims(record, rewarded, record.settings["airplane_gamma"]))
+
+# %% [markdown]
+# # The live run
+#
 # ## Model, reward, judges
 #
 # - **Model:** OT-CFM, flow matching along straight paths between optimally paired noise and data. All arms and
@@ -88,20 +124,17 @@ Markdown(f"*{source}: the first 36 samples of the first seed; the rewarded class
 # ## Class shares and mean reward
 
 # %%
-histories = {arm: experiment.histories(arm) for arm in experiment.runs}
-panels = {figures.ARM_NAMES[arm]: (histories[arm], experiment.exact[arm]) for arm in histories}
-figure = image_figures.class_shares(panels, names, f"Airplane reward ({source})", per_row=2)
-numbers = experiments.long_table(experiment)
+figure = image_figures.arm_shares(experiment, names, f"Airplane reward ({source})")
+numbers = experiments.long_table(experiment, studio.floor)
 alt = (
     "Class shares over rounds. Curated only: one class rises to 1 along the dashed exact curve, all others vanish."
 )
 products.figure(figure, "04_class_shares", settings, numbers=numbers, alt=alt, **about)
 
 # %%
-columns = ["mean_reward", "entropy", "tv_to_exact", "frechet_distance_evaluator", "precision", "recall"]
-columns += [column for column in ["fid"] if column in histories["curated"]]
+columns = curves + [column for column in ["fid"] if column in studio.floor]
 title = f"Airplane reward: reward and quality ({source})"
-figure = image_figures.loop_curves(histories, experiment.exact, columns, title, studio.floor)
+figure = image_figures.arm_curves(experiment, columns, title, studio.floor)
 alt = "Mean reward rises along the exact curve; Fréchet distance grows and recall falls as the classes disappear."
 products.figure(figure, "04_curves", settings, numbers=numbers, alt=alt, **about)
 
@@ -120,8 +153,9 @@ Markdown(
 image_experiments.drift(experiment, f"share_{rewarded}").round(3).to_frame()
 
 # %%
-ends = {arm: history.groupby("round")["frechet_distance_evaluator"].mean() for arm, history in histories.items()}
-pd.DataFrame(ends).iloc[[0, -1]].assign(real=studio.floor["frechet_distance_evaluator"]).round(2)
+column = "frechet_distance_evaluator"
+ends = {arm: experiment.histories(arm).groupby("round")[column].mean() for arm in experiment.arms}
+pd.DataFrame(ends).iloc[[0, -1]].assign(real=studio.floor[column]).round(2)
 
 # %% [markdown]
 # ## Menu size and menu rule
@@ -141,16 +175,17 @@ for name, one in study.items():
     curve, rule = name.split(", ")
     panels.setdefault(f"{rule} menus", {})[curve] = (one.histories("curated"), one.exact["curated"])
 label = f"share of “{names[rewarded]}” (evaluator)"
-figure = image_figures.study_panels(
-    panels, f"share_{rewarded}", label, f"Airplane reward, curated only ({source})"
-)
-numbers = pd.concat([experiments.long_table(one, setting=name) for name, one in study.items()])
-alt = "Rewarded share over rounds for three menu sizes and two menu rules: larger menus rise faster, rules agree."
-provenance = next(iter(study.values())).provenance
-products.figure(figure, "04_menus", settings, seed=seed, numbers=numbers, alt=alt, run=provenance)
+if study:
+    title = f"Airplane reward, curated only ({source})"
+    figure = image_figures.study_panels(panels, f"share_{rewarded}", label, title)
+    numbers = pd.concat([experiments.long_table(one, setting=name) for name, one in study.items()])
+    alt = "Rewarded share over rounds for three menu sizes and two menu rules: larger menus rise faster."
+    about["run"] = next(iter(study.values())).provenance
+    display(products.figure(figure, "04_menus", settings, numbers=numbers, alt=alt, **about))
 
 # %%
-Markdown(f"*{source}, one seed. Exact dynamics dashed, each on the pool of its own run.*")
+caption = f"{source}, one seed. Exact dynamics dashed, each on the pool of its own run."
+Markdown(f"*{caption}*" if study else "*Not compared at this profile: its `study_rounds` is 0.*")
 
 # %% [markdown]
 # ## What we find
@@ -173,5 +208,5 @@ Markdown(f"*{source}, one seed. Exact dynamics dashed, each on the pool of its o
 
 # %% tags=["nbval-check-output"]
 verdicts = image_claims.airplane_claims(experiment, rewarded, images.airplane_gamma)
-verdicts += image_claims.study_claims(study, rewarded)
+verdicts += image_claims.study_claims(study, rewarded) if study else []
 products.verdicts(verdicts, "04_airplane_reward", settings)

@@ -36,7 +36,8 @@ overrides = {}  # single settings by dotted key, e.g. {"images.rounds": 5}
 import pandas as pd
 from IPython.display import Markdown, display
 
-from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles
+from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles, recorded
+from lib.datasets import CIFAR10_CLASSES
 
 figures.use_style()
 settings = profiles.load(profile, overrides)
@@ -45,6 +46,40 @@ names, source = image_experiments.class_names(images), image_experiments.source(
 pd.Series(images.model_dump(), name="image settings").to_frame()
 
 # %% [markdown]
+# ## Recorded on CIFAR-10
+#
+# Profile `cifar` takes hours, so it was run once. Its tables lie in `paper_figs/cifar/`; here they are drawn by
+# the functions that draw the live run below: three seeds of **curated only**, of the loop **with real data**
+# ($\lambda = 1/2$) and of the **$K = 1$ control**, which retrains without any choice. Dashed is the exact
+# dynamics, choice without a model.
+
+# %%
+record = recorded.load("05_class_shares", judge="fitted")
+title = "Confidence reward (CIFAR-10, recorded)"
+alt = "Recorded class shares over rounds on CIFAR-10 for three arms, mean and band of the seeds, exact dashed."
+products.picture(image_figures.arm_shares(record, CIFAR10_CLASSES, title), alt)
+
+# %%
+columns = ["mean_reward", "entropy", "confidence_evaluator"]
+alt = "Recorded mean reward, entropy of class shares and evaluator's confidence over rounds on CIFAR-10."
+products.picture(image_figures.arm_curves(record, columns, title), alt)
+
+# %%
+Markdown(f"*{record.source} Band: least to greatest seed.*")
+
+# %%
+drifts = {arm: image_experiments.drift(record, "entropy", arm) for arm in ("curated", "mixed")}
+pd.concat(drifts, axis=1).round(3)
+
+# %% [markdown]
+# READING
+
+# %% tags=["nbval-check-output"]
+products.show_verdicts(image_claims.bias_claims(record, "fitted", record.settings["confidence_gamma"]))
+
+# %% [markdown]
+# # The live run
+#
 # ## The reward, read by two classifiers
 #
 # $r(x) = \gamma \max_i q_i(x)$ with $\gamma = 15$. What this reward can do depends on how sure its classifier
@@ -80,7 +115,7 @@ loops = {
 # %%
 panels = {}
 for judge, experiment in loops.items():
-    for arm in experiment.runs:
+    for arm in experiment.arms:
         heading = f"{figures.ARM_NAMES[arm]} ({judge})"
         panels[heading] = (experiment.histories(arm), experiment.exact[arm])
 figure = image_figures.class_shares(panels, names, f"Confidence reward ({source})")
@@ -102,10 +137,8 @@ Markdown(
 
 # %%
 for judge, experiment in loops.items():
-    histories = {arm: experiment.histories(arm) for arm in experiment.runs}
     title = f"Confidence reward, {judge} classifier ({source})"
-    columns = ["mean_reward", "entropy", "confidence_evaluator"]
-    figure = image_figures.loop_curves(histories, experiment.exact, columns, title)
+    figure = image_figures.arm_curves(experiment, columns, title)
     alt = f"{judge} classifier: mean reward, entropy of class shares and the evaluator's confidence over rounds."
     display(products.figure(figure, f"05_curves_{judge}", settings, alt=alt, **about))
 

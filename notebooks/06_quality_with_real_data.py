@@ -34,7 +34,7 @@ overrides = {}  # single settings by dotted key, e.g. {"images.rounds": 5}
 import pandas as pd
 from IPython.display import Markdown
 
-from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles
+from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles, recorded
 
 figures.use_style()
 settings = profiles.load(profile, overrides)
@@ -43,6 +43,32 @@ source = image_experiments.source(images)
 pd.Series(images.model_dump(), name="image settings").to_frame()
 
 # %% [markdown]
+# ## Recorded on CIFAR-10
+#
+# Profile `cifar` takes hours, so it was run once. Its tables lie in `paper_figs/cifar/`; here they are drawn by
+# the functions that draw the live run below, where the rulers are explained. Dotted: real test images.
+
+# %%
+record = recorded.load("06_quality")
+title = "Confidence reward: quality (CIFAR-10, recorded)"
+alt = "Recorded Fréchet distance, precision and recall over rounds on CIFAR-10 for three arms."
+products.picture(image_figures.arm_curves(record, image_figures.QUALITY, title, record.floor, exact=False), alt)
+
+# %%
+Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID.*")
+
+# %%
+recorded.picture("06_samples")
+
+# %% [markdown]
+# READING
+
+# %% tags=["nbval-check-output"]
+products.show_verdicts(image_claims.quality_claims(record))
+
+# %% [markdown]
+# # The live run
+#
 # ## Three rulers
 #
 # All of them compare features of generated images with features of real training images.
@@ -69,15 +95,14 @@ pd.Series(studio.floor, name="real test images").round(3).to_frame()
 # %%
 seeds = list(range(seed, seed + images.seeds))
 experiment = image_experiments.image_experiment(settings, "confidence", seeds, rounds=images.quality_rounds)
-histories = {arm: experiment.histories(arm) for arm in experiment.runs}
+histories = {arm: experiment.histories(arm) for arm in experiment.arms}
 about = {"seed": seed, "run": experiment.provenance}
 
 # %%
-columns = ["frechet_distance_evaluator", "precision", "recall"]
-columns += [column for column in ["fid"] if column in histories["mixed"]]
+columns = [*image_figures.QUALITY, *(column for column in ["fid"] if column in studio.floor)]
 title = f"Confidence reward: quality ({source})"
-figure = image_figures.loop_curves(histories, {}, columns, title, studio.floor)
-numbers = experiments.long_table(experiment)
+figure = image_figures.arm_curves(experiment, columns, title, studio.floor, exact=False)
+numbers = experiments.long_table(experiment, studio.floor)
 alt = (
     "Fréchet distance, precision and recall over rounds: far from real without real data, near it with real data."
 )

@@ -34,7 +34,8 @@ overrides = {}  # single settings by dotted key, e.g. {"images.rounds": 5}
 import pandas as pd
 from IPython.display import Markdown
 
-from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles
+from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles, recorded
+from lib.datasets import CIFAR10_CLASSES
 
 figures.use_style()
 settings = profiles.load(profile, overrides)
@@ -43,6 +44,42 @@ names, source = image_experiments.class_names(images), image_experiments.source(
 pd.Series(images.model_dump(), name="image settings").to_frame()
 
 # %% [markdown]
+# ## Recorded on CIFAR-10
+#
+# Profile `cifar` takes hours, so it was run once. Its tables lie in `paper_figs/cifar/`; here they are drawn by
+# the functions that draw the live run below: one column a run, all from one $p_0$.
+
+# %%
+record = recorded.load("07_curves")
+repeats = {
+    run: recorded.load("07_class_shares", run=str(run)) for run in sorted(set(record.histories("curated").seed))
+}
+panels = {
+    f"{figures.ARM_NAMES[arm]}, seed {run}": (one.histories(arm), one.exact[arm])
+    for arm in record.arms
+    for run, one in repeats.items()
+}
+title = "Confidence reward, repeated (CIFAR-10, recorded)"
+alt = "Recorded class shares over rounds on CIFAR-10 in each run, curated only above, control below."
+products.picture(image_figures.class_shares(panels, CIFAR10_CLASSES, title, per_row=len(repeats)), alt)
+
+# %%
+columns = ["mean_reward", "entropy", "confidence_evaluator", *image_figures.QUALITY]
+alt = "Recorded reward, entropy, confidence and quality over rounds on CIFAR-10, mean and band of the runs."
+products.picture(image_figures.arm_curves(record, columns, title, record.floor), alt)
+
+# %%
+Markdown(f"*{record.source} Band: least to greatest run.*")
+
+# %% [markdown]
+# READING
+
+# %% tags=["nbval-check-output"]
+products.show_verdicts(image_claims.repeat_claims(record, record.settings["confidence_gamma"]))
+
+# %% [markdown]
+# # The live run
+#
 # ## The runs
 #
 # All start from one $p_0$, as a fine-tuned product would; everything after that is drawn anew: samples, menus,
@@ -77,19 +114,17 @@ Markdown(f"*{source}: one column a run, exact dynamics of its own pool dashed.*"
 # reward's classifier.
 
 # %%
-histories = {arm: together.histories(arm) for arm in arms}
-columns = ["mean_reward", "entropy", "confidence_evaluator", "frechet_distance_evaluator", "precision", "recall"]
 title = f"Confidence reward, {len(seeds)} runs ({source})"
 floor = image_experiments.studio(images).floor
-figure = image_figures.loop_curves(histories, together.exact, columns, title, floor)
+figure = image_figures.arm_curves(together, columns, title, floor)
 alt = "Six quantities over rounds, mean and band of three runs, curated only and control: the bands are narrow."
-products.figure(figure, "07_curves", settings, numbers=experiments.long_table(together), alt=alt, **about)
+products.figure(figure, "07_curves", settings, numbers=experiments.long_table(together, floor), alt=alt, **about)
 
 # %%
 Markdown(f"*{source}: mean over {len(seeds)} runs, band from least to greatest, exact dynamics dashed.*")
 
 # %%
-last = histories["curated"].query("round == round.max()").set_index("seed")
+last = together.histories("curated").query("round == round.max()").set_index("seed")
 table = last[[f"share_{i}" for i in range(len(names))]].set_axis(names, axis=1)
 table.assign(**{"mean confidence": last["mean_reward"] / images.confidence_gamma}).round(3)
 
