@@ -44,24 +44,27 @@ def k_choice(reward: Tensor, k: int, n_keep: int, *, seed: int, menus: str = "di
         bad = int((~torch.isfinite(reward)).sum())
         require(False, "reward", f"{bad} of {n} not finite", "finite")
     rng = torch_rng(seed, reward.device)
-    kept = torch.empty(n_keep, dtype=torch.int64, device=reward.device)
-    for start in range(0, n_keep, BLOCK):
-        menu = torch.arange(start, min(start + BLOCK, n_keep), device=reward.device)
+    kept = torch.arange(n_keep, device=reward.device)
+    for first in range(0, n_keep, BLOCK):
+        block = kept[first : first + BLOCK]
         if menus == "disjoint":
-            seat = _luce(torch.stack([reward[menu[0] + j * n_keep :][: len(menu)] for j in range(k)]), rng)
-            kept[start : start + BLOCK] = menu + seat * n_keep
+            starts = range(first, n_keep * k, n_keep)
+            shown = torch.stack([reward[start : start + len(block)] for start in starts])
+            for passed in _passed_over(shown, rng):
+                block.add_(passed, alpha=n_keep)
         else:
-            shown = torch.randint(n, (k, len(menu)), generator=rng, device=reward.device)
-            kept[start : start + BLOCK] = shown.gather(0, _luce(reward[shown], rng)[None])[0]
+            shown = torch.randint(n, (k, len(block)), generator=rng, device=reward.device)
+            seat = _passed_over(reward[shown], rng).sum(dim=0, keepdim=True)
+            block.copy_(shown.gather(0, seat)[0])
     return kept
 
 
-def _luce(shown: Tensor, rng: torch.Generator) -> Tensor:
-    """Which of the rewards (k, n) in each column is chosen: int64, (n,)."""
+def _passed_over(shown: Tensor, rng: torch.Generator) -> Tensor:
+    """For menus in columns, (k, n), whether row j lies before the one chosen: bool, (k - 1, n)."""
     shown = shown.float() if shown.dtype.itemsize < 4 else shown
     odds = (shown - shown.amax(dim=0)).exp_()
     for before, here in itertools.pairwise(odds):
         here += before
     # in (0, 1], so that odds of 0 are never met
     u = 1 - torch.rand(odds.shape[1], generator=rng, dtype=odds.dtype, device=odds.device)
-    return (odds[:-1] < u * odds[-1]).sum(dim=0)
+    return odds[:-1] < u * odds[-1]
