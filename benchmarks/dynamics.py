@@ -10,6 +10,7 @@ from lib import rewards as reward_functions
 from lib.curation import k_choice
 
 K = 4
+MENUS = (10**4, 10**5, 10**6, 10**7)  # drawn by Monte Carlo
 
 
 def run(_device: str) -> pd.DataFrame:
@@ -30,12 +31,11 @@ def monte_carlo(_device: str) -> pd.DataFrame:
     brute = _brute_force(prob, reward)
     seconds = alternate({"exact": lambda: population.step(prob, reward, K)}, repeats=21)["seconds"].iloc[0]
     rows = [{"method": "exact", "menus": 0, "seconds": seconds, "error": np.abs(exact - brute).max()}]
-    for menus in (10**4, 10**5, 10**6, 10**7):
+    for menus in MENUS:
         found = {}
 
         def draw(menus=menus, found=found) -> None:
-            rng = torch.Generator().manual_seed(menus)
-            atoms = torch.multinomial(torch.as_tensor(prob), K * menus, replacement=True, generator=rng)
+            atoms = torch.as_tensor(np.random.default_rng(menus).choice(len(prob), K * menus, p=prob))
             kept = atoms[k_choice(torch.as_tensor(reward)[atoms], K, menus, seed=menus)]
             found["prob"] = np.bincount(kept.numpy(), minlength=3) / menus
 
