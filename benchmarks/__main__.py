@@ -19,6 +19,7 @@ SUITES = {  # name of the table -> module, function
     "solvers": ("sampling", "errors"),
     "growth": ("loops", "growth"),
     "quick": ("loops", "quick"),
+    "memory": ("loops", "memory"),
 }
 
 

@@ -21,6 +21,24 @@ experiment = experiments.toy_experiment("gaussians", profiles.load("quick", chan
 seconds = [run.history["seconds"][1:].sum() for runs in experiment.runs.values() for run in runs]
 print(sum(seconds))
 """
+# One Euler step and few training steps: memory, not time, is what this round is about.
+ROUND = """
+from lib import image_experiments, profiles
+from lib.loop import retrain
+sizes = {"images.n_keep": 12500, "images.n_quality": 10000}
+settings = profiles.load("cifar", sizes | {"images.method": "euler", "images.ode_steps": 1}).images
+task = image_experiments.image_task(image_experiments.studio(settings), "confidence")
+run = retrain(image_experiments.image_config(task, settings, "mixed", 0, 1))
+print(run.history["n_pool"].iloc[-1])
+"""
+
+
+def memory(_device: str) -> pd.DataFrame:
+    """Peak memory of rounds of 50,000 CIFAR-10 images: drawn, rewarded, chosen from, trained on, measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = process([sys.executable, "-c", ROUND], Path(folder))
+        images = int((Path(folder) / "log").read_text().split()[-1])
+    return pd.DataFrame([{"images a round": images, **found}])
 
 
 def growth(_device: str) -> pd.DataFrame:
