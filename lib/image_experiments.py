@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import datasets, metrics, paths, population, quality, rewards, runs
+from lib import datasets, metrics, paths, population, quality, rewards, runs, sealed
 from lib.checks import require
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.experiments import ARMS, Experiment, arm_parameters
@@ -490,4 +489,4 @@ def _checkpoint(name: str) -> Path | None:
 
 
 def _identity(path: Path) -> dict:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"file": path.name, "sha256": sealed.file_sha256(path)}

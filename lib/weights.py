@@ -1,7 +1,6 @@
 """Network weights on disk: a safetensors file, and beside it a JSON card that says how they were made."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lib import sealed
 from lib.checks import BadInput
 
 
@@ -26,11 +26,8 @@ def save_weights(path: str | Path, state: dict[str, Tensor], card: dict, *, half
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: _stored(value, half) for name, value in state.items()}
     text = json.dumps(card, indent=2) + "\n"
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
-    os.replace(partial, path)
-    partial.write_text(text)
-    os.replace(partial, path.with_suffix(".json"))
+    sealed.replace(path, path.with_suffix(".partial"), lambda partial: save_file(tensors, partial))
+    sealed.write_text(path.with_suffix(".json"), text)
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

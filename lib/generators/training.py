@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from lib import sealed
 from lib.checks import require
 from lib.seeds import derive, torch_rng
 
@@ -282,33 +281,30 @@ def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, ste
     tensors = {}
     for i, p in enumerate(net.parameters()):
         state = optimiser.state[p]
-        tensors |= {
-            f"weight.{i}": p.detach(),
-            f"ema.{i}": ema.average[i],
-            f"m.{i}": state["exp_avg"],
-            f"v.{i}": state["exp_avg_sq"],
-        }
-    unfinished = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"step": str(step)})
-    os.replace(unfinished, path)
+        tensors |= {f"weight.{i}": p, f"ema.{i}": ema.average[i]}
+        tensors |= {f"m.{i}": state["exp_avg"], f"v.{i}": state["exp_avg_sq"]}
+    sealed.write(path, tensors, {"step": step})
 
 
 @torch.no_grad()
 def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema) -> int:
-    """The step to go on from; 0 where there is no checkpoint."""
-    if not path.exists():
+    """The step to go on from; 0 where there is no checkpoint, or none that can be trusted."""
+    found = sealed.read(path)
+    if found is None:
         return 0
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-        for i, p in enumerate(net.parameters()):
-            p.copy_(file.get_tensor(f"weight.{i}"))
-            ema.average[i].copy_(file.get_tensor(f"ema.{i}"))
-            # fused Adam needs the moments in the parameter's memory layout: empty_like keeps it
-            optimiser.state[p] = {
-                "step": torch.tensor(float(step), device=p.device),
-                "exp_avg": torch.empty_like(p).copy_(file.get_tensor(f"m.{i}")),
-                "exp_avg_sq": torch.empty_like(p).copy_(file.get_tensor(f"v.{i}")),
-            }
+    tensors, step = found[0], found[1]["step"]
+    own = {f"weight.{i}": p.shape for i, p in enumerate(net.parameters())}
+    there = {key: value.shape for key, value in tensors.items() if key.startswith("weight.")}
+    require(there == own, "checkpoint", str(path), "of this network: delete it to start anew")
+    for i, p in enumerate(net.parameters()):
+        p.copy_(tensors[f"weight.{i}"])
+        ema.average[i].copy_(tensors[f"ema.{i}"])
+        # fused Adam needs the moments in the parameter's memory layout: empty_like keeps it
+        optimiser.state[p] = {
+            "step": torch.tensor(float(step), device=p.device),
+            "exp_avg": torch.empty_like(p).copy_(tensors[f"m.{i}"]),
+            "exp_avg_sq": torch.empty_like(p).copy_(tensors[f"v.{i}"]),
+        }
     ema.updates = step
     return step
 
