@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import datasets, metrics, paths, population, quality, rewards, runs, sealed
+from lib import datasets, distributed, metrics, paths, population, quality, rewards, runs, sealed
 from lib.checks import require
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.experiments import ARMS, Experiment, arm_parameters
@@ -159,6 +159,8 @@ def studio(settings: Images) -> Studio:
 def load_images(data: str) -> ImageSet:
     """Real images: CIFAR-10's two parts, or three quarters and one quarter of the digits."""
     if data == "cifar10":
+        if distributed.processes() > 1:  # one download for all
+            distributed.on_first(lambda: datasets.cifar10(train=True) and None)
         return ImageSet(*datasets.cifar10(train=True), *datasets.cifar10(train=False))
     images, labels = datasets.digits()
     train, test = datasets.split(len(images))
@@ -421,7 +423,7 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
     found = Classifier(kind, device=device(settings))
     about = training | {"data": settings.data, **dataclasses.asdict(kind)}
 
-    def make(checkpoint: Path) -> tuple[dict, dict]:
+    def train(checkpoint: Path) -> tuple[dict, dict]:
         with threads(1) if kind.kind == "digits" else nullcontext():
             trained = train_classifier(
                 data.train,
@@ -432,6 +434,9 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
                 **training,
             )
         return trained.net.state_dict(), {"test_accuracy": trained.accuracy(data.test, data.test_labels)}
+
+    def make(checkpoint: Path) -> tuple[dict, dict]:
+        return distributed.on_first(functools.partial(train, checkpoint))
 
     weights = _made_once(f"{settings.data}-{name}", about, make)
     found.net.load_state_dict(weights.state)
@@ -479,7 +484,8 @@ def _made_once(name: str, about: dict, make: Callable[[Path], tuple[dict, dict]]
             unfinished = store.folder / "unfinished.safetensors"
             done = make(unfinished)
             store.save("weights", *done)
-            unfinished.unlink(missing_ok=True)
+            if distributed.is_first():
+                unfinished.unlink(missing_ok=True)
     return Weights(done[0], "trained here", done[1], about)
 
 

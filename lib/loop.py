@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 from torch import Tensor
 
-from lib import runs
+from lib import distributed, runs
 from lib.checks import require
 from lib.curation import MENUS, k_choice
 from lib.generators.training import Mixture, progress
@@ -176,7 +177,7 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
                     data = mix(curated, task.real, config.lam)
                     losses = generator.fit(data, seed=derive(seed, "fit", round=t), **task.fit_round)
                 pool = generator.sample(config.n_pool, seed=derive(seed, "sample", round=t))
-                tensors, row = _measure(config, generator, pool)
+                tensors, row = distributed.on_first(partial(_measure, config, generator, pool))
                 row = {"round": t, "n_pool": len(pool), "n_curated": len(curated)} | row
                 row |= {"loss": _tail_mean(losses), "seconds": time.perf_counter() - began}
                 done = tensors, {"row": row, "provenance": runs.provenance()}

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib import paths, sealed
+from lib import distributed, paths, sealed
 from lib.checks import require
 
 # What these say never changes what a run computes.
@@ -44,7 +44,7 @@ PACKAGES = ("torch", "numpy", "scipy")
 
 
 class Store:
-    """One run folder.
+    """One run folder. Of several processes (`lib.distributed`) the first one locks, reads and writes.
 
     Args:
         folder: made when missing.
@@ -53,7 +53,8 @@ class Store:
 
     def __init__(self, folder: Path, settings: dict):
         self.folder, self.settings = Path(folder), settings
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if distributed.is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -62,6 +63,9 @@ class Store:
         Raises:
             BadInput: the folder holds a run with other settings.
         """
+        if not distributed.is_first():
+            yield
+            return
         with open(self.folder / "lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,11 +77,12 @@ class Store:
 
     def save(self, name: str, tensors: dict[str, Tensor], info: dict) -> None:
         """Write tensors and JSON-able info as one file, whole or not at all."""
-        sealed.write(self._path(name), tensors, info)
+        if distributed.is_first():
+            sealed.write(self._path(name), tensors, info)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict] | None:
         """What `save` wrote; None where there is nothing, or nothing that can be trusted."""
-        return sealed.read(self._path(name))
+        return distributed.on_first(lambda: sealed.read(self._path(name)))
 
     def _claim(self) -> None:
         """Write settings.json, or see that it is this run's."""
@@ -130,6 +135,7 @@ def provenance() -> dict:
         "code_sha256": code_digest(),
         "processor": platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},

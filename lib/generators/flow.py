@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchdiffeq import odeint
 
+from lib import distributed
 from lib.checks import require
 from lib.datasets import to_float, to_uint8
 from lib.generators.networks import MlpSettings, NetSettings, build, settings_from_dict, settings_to_dict
@@ -153,7 +154,7 @@ class Flow:
         require(isinstance(n, int) and n >= 0, "n", n, "an integer >= 0")
         require(batch >= 1, "batch", batch, ">= 1")
         self.net.eval()
-        images = torch.empty(n, *self.shape, dtype=torch.uint8)
+        images = torch.zeros(n, *self.shape, dtype=torch.uint8)
         # an adaptive solver would answer bfloat16's rounding errors with ever smaller steps
         velocity = partial(self.velocity, precision="fp32" if self.method == "dopri5" else None)
 
@@ -164,10 +165,11 @@ class Flow:
             x = integrate(velocity, noise, method=self.method, steps=self.ode_steps)
             images[i * batch : (i + 1) * batch] = to_uint8(x).cpu()
 
-        batches = range(math.ceil(n / batch))
+        batches = distributed.own(range(math.ceil(n / batch)))
         done = parallel_map(fill, batches, self.device)
         for _ in progress(done, desc="sampling", total=len(batches), hide=len(batches) < 100):
             pass
+        distributed.add_up([images])  # each batch was left at zero by all processes but one
         return images
 
     def state_dict(self) -> dict[str, Tensor]:

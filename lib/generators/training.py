@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lib import sealed
+from lib import distributed, sealed
 from lib.checks import require
 from lib.seeds import derive, torch_rng
 
@@ -152,6 +152,7 @@ def train(
         shards: parts of each minibatch that are computed side by side, each in a thread of its own. On a
             CPU as many shards as cores beats as many threads an operation: nothing waits at barriers, so a
             busy neighbour costs its share and no more, and the result does not depend on thread counts.
+            Several processes (`lib.distributed`) share them out; none may be without one.
         label: of the progress bar.
 
     Returns:
@@ -163,6 +164,9 @@ def train(
     require(isinstance(steps, int) and steps >= 0, "steps", steps, "an integer >= 0")
     require(batch >= 1, "batch", batch, ">= 1")
     require(1 <= shards <= batch, "shards", shards, f"in 1..{batch}, the batch size")
+    parts, processes = math.ceil(batch / math.ceil(batch / shards)), distributed.processes()
+    enough = f"larger, or the batch: it gives {parts} parts for {processes} processes"
+    require(parts >= processes, "shards", shards, enough)
     require(lr > 0 and math.isfinite(lr), "lr", lr, "a finite number > 0")
     require(decay in DECAYS, "decay", decay, f"one of {', '.join(DECAYS)}")
     if steps == 0:
@@ -184,9 +188,11 @@ def train(
             value.backward()
         else:
             rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
-            parts = list(zip(minibatch.to(device).chunk(shards), rngs, strict=False))
-            share = [partial(_share, loss, rows, own, len(rows) / batch) for rows, own in parts]
+            cut = list(zip(minibatch.chunk(shards), rngs, strict=False))
+            mine = distributed.own(cut)
+            share = [partial(_share, loss, rows.to(device), own, len(rows) / batch) for rows, own in mine]
             value = sharded_backward(list(net.parameters()), share, pool)
+            distributed.add_up([value, *(p.grad for p in net.parameters())])
         norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
         losses.append(value.detach())
         saves = checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps
@@ -195,9 +201,10 @@ def train(
             bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
         optimiser.step()
         ema.update(net)
-        if saves:
+        if saves and distributed.is_first():
             _save(checkpoint, net, optimiser, ema, step + 1)
     ema.copy_to(net)
+    distributed.take_from_first(net.parameters())
     net.eval()
     return torch.stack(losses).tolist() if losses else []
 
@@ -289,7 +296,7 @@ def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, ste
 @torch.no_grad()
 def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema) -> int:
     """The step to go on from; 0 where there is no checkpoint, or none that can be trusted."""
-    found = sealed.read(path)
+    found = distributed.on_first(lambda: sealed.read(path))
     if found is None:
         return 0
     tensors, step = found[0], found[1]["step"]
