@@ -26,9 +26,10 @@ from lib.generators.training import (
     progress,
     resolve_precision,
     sharded_backward,
+    within_memory,
 )
 from lib.seeds import derive, torch_rng
-from lib.weights import load_weights, save_weights
+from lib.weights import as_described, load_weights, save_weights
 
 KINDS = ("vgg11", "digits")
 
@@ -101,8 +102,9 @@ class Classifier:
             with autocast(self.precision, self.device):
                 out[start : start + batch] = function(images[start : start + batch].to(self.device)).cpu()
 
-        for _ in parallel_map(fill, range(0, len(images), batch), self.device):
-            pass
+        with within_memory(f"batch = {batch}"):
+            for _ in parallel_map(fill, range(0, len(images), batch), self.device):
+                pass
         return out
 
     def save(self, path: str | Path, card: dict, *, half: bool = False) -> None:
@@ -125,8 +127,9 @@ class Classifier:
         """
         state, card = load_weights(path)
         require("classifier" in card, "weights", str(path), "a classifier's")
-        classifier = cls(ClassifierSettings(**card["classifier"]), **options)
-        classifier.net.load_state_dict(state)
+        with as_described(path):
+            classifier = cls(ClassifierSettings(**card["classifier"]), **options)
+            classifier.net.load_state_dict(state)
         return classifier
 
 

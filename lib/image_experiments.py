@@ -17,7 +17,7 @@ from torch import Tensor
 from lib import datasets, distributed, metrics, paths, population, quality, rewards, runs, sealed
 from lib.checks import require
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
-from lib.experiments import ARMS, Experiment, arm_parameters
+from lib.experiments import ARMS, Experiment, arm_parameters, require_choice
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings, NetSettings, UNetSettings, settings_to_dict
 from lib.generators.training import threads
@@ -149,7 +149,9 @@ class Studio:
 @functools.lru_cache(maxsize=1)
 def studio(settings: Images) -> Studio:
     """Data, classifiers and p_0 of a profile: read from checkpoints/, or made once and kept under runs/."""
+    device(settings)
     data = load_images(settings.data)
+    new_flow(settings, data.train.shape[1:], 0)  # refuses what does not fit before anything is computed
     names = JUDGES if settings.label_smoothing > 0 else JUDGES[:1]
     judges = {name: _judge(settings, data, name) for name in names}
     return Studio(settings, data, judges, _judge(settings, data, "evaluator"), _p0(settings, data.train))
@@ -187,10 +189,14 @@ def network(settings: Images, shape: tuple[int, ...]) -> NetSettings:
 
 
 def device(settings: Images) -> str:
-    """Where networks run."""
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Where networks run.
+
+    Raises:
+        BadInput: a GPU is asked for, and there is none that PyTorch can use.
+    """
+    there = torch.cuda.is_available()
+    require(there or settings.device != "cuda", "images.device", settings.device, "auto or cpu: no GPU is found")
+    return settings.device if settings.device != "auto" else "cuda" if there else "cpu"
 
 
 def new_flow(settings: Images, shape: tuple[int, ...], seed: int) -> Flow:
@@ -273,6 +279,7 @@ def image_experiment(
         rounds: T; the profile's `rounds` by default.
     """
     require(reward in REWARDS, "reward", reward, f"one of {', '.join(REWARDS)}")
+    require_choice(arms, seeds)
     settings = profile.images
     parts, rounds = studio(settings), rounds or settings.rounds
     task, control = image_task(parts, reward, judge), image_task(parts, None)

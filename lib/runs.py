@@ -87,24 +87,28 @@ class Store:
     def _claim(self) -> None:
         """Write settings.json, or see that it is this run's."""
         path, own = self.folder / "settings.json", json.loads(json.dumps(self.settings))
+        there = settings_in(self.folder)
+        if there is not None:
+            others = sorted(key for key in there | own if there.get(key) != own.get(key))
+            allowed = f"empty or this run's: it holds one with another {', '.join(others)}"
+            require(not others, "run_dir", str(self.folder), allowed)
+            return
         if path.exists():
-            try:
-                found = json.loads(path.read_text())
-                intact = digest(found["settings"]) == found["sha256"]
-            except (ValueError, KeyError, TypeError):
-                intact = False
-            if intact:
-                there = found["settings"]
-                others = sorted(key for key in there | own if there.get(key) != own.get(key))
-                allowed = f"empty or this run's: it holds one with another {', '.join(others)}"
-                require(not others, "run_dir", str(self.folder), allowed)
-                return
             sealed.set_aside(path, "its checksum does not match its contents")
         text = json.dumps({"settings": own, "sha256": digest(own)}, indent=1, sort_keys=True)
         sealed.write_text(path, text + "\n")
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def settings_in(folder: Path) -> dict | None:
+    """The settings of the run in a folder; None where there are none, or none that can be trusted."""
+    try:
+        found = json.loads((folder / "settings.json").read_text())
+        return found["settings"] if found["sha256"] == digest(found["settings"]) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def folder(name: str, settings: dict) -> Path:

@@ -31,7 +31,7 @@ def write(path: Path, tensors: dict[str, Tensor], info: dict) -> None:
     """
     tensors = {key: _own(value) for key, value in tensors.items()}
     text = json.dumps(info)
-    header = {"info": text, "sha256": _content_digest(tensors, text)}
+    header = {"info": text, "sha256": content_digest(tensors, text)}
     # one name for the unfinished file: what a kill leaves is overwritten
     replace(path, path.with_suffix(".partial"), lambda partial: save_file(tensors, partial, header))
 
@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict] | None:
         with safe_open(path, "pt") as file:
             header = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        if _content_digest(tensors, header["info"]) == header["sha256"]:
+        if content_digest(tensors, header["info"]) == header["sha256"]:
             return tensors, json.loads(header["info"])
         reason = "its checksum does not match its contents"
     except (SafetensorError, KeyError, TypeError) as error:
@@ -102,7 +102,8 @@ def _own(value: Tensor) -> Tensor:
     return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _content_digest(tensors: dict[str, Tensor], text: str) -> str:
+def content_digest(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 of a text and of what contiguous CPU tensors hold, with their names, types and shapes."""
     total = hashlib.sha256(text.encode())
     for key in sorted(tensors):
         total.update(f"{key} {tensors[key].dtype} {tuple(tensors[key].shape)}".encode())

@@ -1,6 +1,8 @@
 """Network weights on disk: a safetensors file, and beside it a JSON card that says how they were made."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -56,3 +58,19 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             f"weights {path}: {reading.name} is not readable ({error}): train them again or restore the file"
         ) from error
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
+
+
+@contextmanager
+def as_described(path: str | Path) -> Iterator[None]:
+    """Build a network in the body from a card and fill it.
+
+    Raises:
+        BadInput: the card describes no network, or another one than the weights are of.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError, BadInput) as error:  # of the constructor, and of load_state_dict
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"weights {path}: the card does not describe them ({reason}): train them again or restore the files"
+        ) from error

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from lib import distributed
-from lib.checks import require
+from lib.checks import NotFinite, require
 from lib.datasets import to_float, to_uint8
 from lib.generators.networks import MlpSettings, NetSettings, build, settings_from_dict, settings_to_dict
 from lib.generators.training import (
@@ -28,9 +28,10 @@ from lib.generators.training import (
     resolve_precision,
     threads,
     train,
+    within_memory,
 )
 from lib.seeds import derive, torch_rng
-from lib.weights import load_weights, save_weights
+from lib.weights import as_described, load_weights, save_weights
 
 METHODS = ("midpoint", "heun", "euler", "dopri5")
 EVALUATIONS = {"midpoint": 2, "heun": 2, "euler": 1}  # network evaluations a step
@@ -120,7 +121,8 @@ class Flow:
             f"(n, {', '.join(map(str, self.shape))})",
         )
         options = {"label": "flow", **options}
-        with threads(1) if isinstance(self.settings, MlpSettings) else nullcontext():
+        few = threads(1) if isinstance(self.settings, MlpSettings) else nullcontext()
+        with few, within_memory(f"batch = {batch} (images.batch of a profile)"):
             return train(
                 self.net, self._loss, data, steps, seed=seed, batch=batch, lr=lr, prepare=self._pairs, **options
             )
@@ -163,12 +165,15 @@ class Flow:
             noise = torch.randn(batch, *self.shape, generator=torch_rng(derive(seed, "noise", index=i)))
             noise = noise[: n - i * batch].to(self.device)
             x = integrate(velocity, noise, method=self.method, steps=self.ode_steps)
+            if not bool(x.isfinite().all()):
+                raise NotFinite(f"batch {i} of the samples is not finite: the model has diverged")
             images[i * batch : (i + 1) * batch] = to_uint8(x).cpu()
 
         batches = distributed.own(range(math.ceil(n / batch)))
         done = parallel_map(fill, batches, self.device)
-        for _ in progress(done, desc="sampling", total=len(batches), hide=len(batches) < 100):
-            pass
+        with within_memory(f"batch = {batch} of Flow.sample"):
+            for _ in progress(done, desc="sampling", total=len(batches), hide=len(batches) < 100):
+                pass
         distributed.add_up([images])  # each batch was left at zero by all processes but one
         return images
 
@@ -206,9 +211,10 @@ class Flow:
         """
         state, card = load_weights(path)
         require("flow" in card, "weights", str(path), "a flow's")
-        made = dict(card["flow"])
-        flow = cls(settings_from_dict(made.pop("settings")), **(made | options))
-        flow.load_state_dict(state)
+        with as_described(path):
+            made = dict(card["flow"])
+            flow = cls(settings_from_dict(made.pop("settings")), **(made | options))
+            flow.load_state_dict(state)
         return flow
 
 

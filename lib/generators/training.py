@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lib import distributed, sealed
-from lib.checks import require
+from lib.checks import NotFinite, require
 from lib.seeds import derive, torch_rng
 
 DECAYS = ("constant", "cosine", "linear")
@@ -21,7 +21,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 LONG = 1000  # steps from which a fit has a progress bar of its own
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteLoss(NotFinite):
     """Training produced a loss or gradient that is not a finite number; the message names the step."""
 
 
@@ -314,6 +314,15 @@ def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema) -
         }
     ema.updates = step
     return step
+
+
+@contextmanager
+def within_memory(lower: str) -> Iterator[None]:
+    """Where the body runs out of the device's memory, the error says which number to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise torch.OutOfMemoryError(f"lower {lower}: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager
