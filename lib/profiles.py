@@ -143,7 +143,15 @@ def _require_fit(images: Images) -> None:
 
 
 def _read(name: str) -> dict:
-    return yaml.safe_load((paths.PROFILES / f"{name}.yaml").read_text()) or {}
+    """The keys of a profile's file; safe_load makes plain values only, never Python objects."""
+    path = paths.PROFILES / f"{name}.yaml"
+    try:
+        found = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"profile = {name!r}: must be plain YAML, but {path}: {reason}") from None
+    require(isinstance(found, dict), "profile", name, f"sections of keys, but {path} holds none")
+    return found
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
