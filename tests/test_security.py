@@ -136,9 +136,8 @@ def test_a_parameter_reaches_a_notebook_as_a_string_and_no_more(canary, tmp_path
     """Papermill writes parameters into a cell of code: whatever they are, they stay values there."""
     words = hostile_words(canary)
     notebook = papermill.iorw.load_notebook_node(str(paths.NOTEBOOKS / "01_population.ipynb"))
-    filled = papermill.parameterize.parameterize_notebook(
-        notebook, {"profile": "quick", "overrides": {"x": words}}
-    )
+    given = {"profile": "quick", "overrides": {"x": words}}
+    filled = papermill.parameterize.parameterize_notebook(notebook, given)
     (cell,) = (c for c in filled.cells if "injected-parameters" in c.metadata.get("tags", []))
     found = {}
     for statement in ast.parse(cell.source).body:
