@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lib import metrics, population, rewards, toy
+from lib.checks import require
 from lib.generators.ddpm import Ddpm
 from lib.loop import Config, Run, Task, retrain
 from lib.profiles import Profile, Toys
@@ -86,6 +87,8 @@ def toy_experiment(name: str, profile: Profile, seed: int, arms: tuple[str, ...]
         seed: the first of `profile.toy.seeds` consecutive seeds.
         arms: some of `ARMS`.
     """
+    require(name in toy.TOYS, "name", name, f"one of {', '.join(toy.TOYS)}")
+    require_choice(arms, [seed])
     data, settings = toy.TOYS[name](), profile.toy
     runs = {arm: [] for arm in arms}
     for s in range(seed, seed + settings.seeds):
@@ -103,6 +106,14 @@ def toy_study(
         v: profile.model_copy(update={"toy": profile.toy.model_copy(update={"seeds": 1, key: v})}) for v in values
     }
     return {value: toy_experiment(name, other, seed, (arm,)) for value, other in changed.items()}
+
+
+def require_choice(arms: tuple[str, ...], seeds: list[int]) -> None:
+    """Refuse unknown arms, and seeds that are no integers >= 0."""
+    for arm in arms:
+        require(arm in ARMS, "arm", arm, f"one of {', '.join(ARMS)}")
+    for seed in seeds:
+        require(type(seed) is int and seed >= 0, "seed", seed, "an integer >= 0")
 
 
 def arm_parameters(arm: str, k: int, lam: float) -> tuple[int, float]:

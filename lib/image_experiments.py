@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -15,10 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import datasets, metrics, paths, population, quality, rewards, runs
+from lib import datasets, distributed, metrics, paths, population, quality, rewards, runs, sealed
 from lib.checks import require
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
-from lib.experiments import ARMS, Experiment, arm_parameters
+from lib.experiments import ARMS, Experiment, arm_parameters, require_choice
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings, NetSettings, UNetSettings, settings_to_dict
 from lib.generators.training import threads
@@ -150,7 +149,9 @@ class Studio:
 @functools.lru_cache(maxsize=1)
 def studio(settings: Images) -> Studio:
     """Data, classifiers and p_0 of a profile: read from checkpoints/, or made once and kept under runs/."""
+    device(settings)
     data = load_images(settings.data)
+    new_flow(settings, data.train.shape[1:], 0)  # refuses what does not fit before anything is computed
     names = JUDGES if settings.label_smoothing > 0 else JUDGES[:1]
     judges = {name: _judge(settings, data, name) for name in names}
     return Studio(settings, data, judges, _judge(settings, data, "evaluator"), _p0(settings, data.train))
@@ -160,6 +161,8 @@ def studio(settings: Images) -> Studio:
 def load_images(data: str) -> ImageSet:
     """Real images: CIFAR-10's two parts, or three quarters and one quarter of the digits."""
     if data == "cifar10":
+        if distributed.processes() > 1:  # one download for all
+            distributed.on_first(lambda: datasets.cifar10(train=True) and None)
         return ImageSet(*datasets.cifar10(train=True), *datasets.cifar10(train=False))
     images, labels = datasets.digits()
     train, test = datasets.split(len(images))
@@ -186,10 +189,14 @@ def network(settings: Images, shape: tuple[int, ...]) -> NetSettings:
 
 
 def device(settings: Images) -> str:
-    """Where networks run."""
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Where networks run.
+
+    Raises:
+        BadInput: a GPU is asked for, and there is none that PyTorch can use.
+    """
+    there = torch.cuda.is_available()
+    require(there or settings.device != "cuda", "images.device", settings.device, "auto or cpu: no GPU is found")
+    return settings.device if settings.device != "auto" else "cuda" if there else "cpu"
 
 
 def new_flow(settings: Images, shape: tuple[int, ...], seed: int) -> Flow:
@@ -272,6 +279,7 @@ def image_experiment(
         rounds: T; the profile's `rounds` by default.
     """
     require(reward in REWARDS, "reward", reward, f"one of {', '.join(REWARDS)}")
+    require_choice(arms, seeds)
     settings = profile.images
     parts, rounds = studio(settings), rounds or settings.rounds
     task, control = image_task(parts, reward, judge), image_task(parts, None)
@@ -427,7 +435,7 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
     found = Classifier(kind, device=device(settings))
     about = training | {"data": settings.data, **dataclasses.asdict(kind)}
 
-    def make(checkpoint: Path) -> tuple[dict, dict]:
+    def train(checkpoint: Path) -> tuple[dict, dict]:
         with threads(1) if kind.kind == "digits" else nullcontext():
             trained = train_classifier(
                 data.train,
@@ -438,6 +446,9 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
                 **training,
             )
         return trained.net.state_dict(), {"test_accuracy": trained.accuracy(data.test, data.test_labels)}
+
+    def make(checkpoint: Path) -> tuple[dict, dict]:
+        return distributed.on_first(functools.partial(train, checkpoint))
 
     weights = _made_once(f"{settings.data}-{name}", about, make)
     found.net.load_state_dict(weights.state)
@@ -485,7 +496,8 @@ def _made_once(name: str, about: dict, make: Callable[[Path], tuple[dict, dict]]
             unfinished = store.folder / "unfinished.safetensors"
             done = make(unfinished)
             store.save("weights", *done)
-            unfinished.unlink(missing_ok=True)
+            if distributed.is_first():
+                unfinished.unlink(missing_ok=True)
     return Weights(done[0], "trained here", done[1], about)
 
 
@@ -495,4 +507,4 @@ def _checkpoint(name: str) -> Path | None:
 
 
 def _identity(path: Path) -> dict:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"file": path.name, "sha256": sealed.file_sha256(path)}

@@ -5,16 +5,18 @@ Knows no images and no points: what is generated, rewarded and counted comes fro
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 from torch import Tensor
 
-from lib import runs
-from lib.checks import require
+from lib import distributed, runs
+from lib.checks import NotFinite, require
 from lib.curation import MENUS, k_choice
 from lib.generators.training import Mixture, progress
 from lib.metrics import group_columns, reward_moments
@@ -158,7 +160,7 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
     store = runs.Store(run_dir or runs.folder(task.name, config.settings()), config.settings())
     generator = task.generator(derive(seed, "generator"))
     rounds, infos, pool = [], [], None
-    with store.lock():
+    with store.lock(), _told(rounds):
         for t in progress(range(config.rounds + 1), desc=f"{task.name}, K = {config.k}, lambda = {config.lam}"):
             done = store.load(f"round_{t:03d}")
             if done is None:
@@ -176,7 +178,7 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
                     data = mix(curated, task.real, config.lam)
                     losses = generator.fit(data, seed=derive(seed, "fit", round=t), **task.fit_round)
                 pool = generator.sample(config.n_pool, seed=derive(seed, "sample", round=t))
-                tensors, row = _measure(config, generator, pool)
+                tensors, row = distributed.on_first(partial(_measure, config, generator, pool))
                 row = {"round": t, "n_pool": len(pool), "n_curated": len(curated)} | row
                 row |= {"loss": _tail_mean(losses), "seconds": time.perf_counter() - began}
                 done = tensors, {"row": row, "provenance": runs.provenance()}
@@ -220,11 +222,23 @@ def _measure(config: Config, generator: Generator, pool: Tensor) -> tuple[dict[s
     """(what is kept of a round, its measured columns)."""
     task = config.task
     reward, label = task.reward(pool), task.label(pool)
+    bad = int((~reward.isfinite()).sum())
+    if bad:
+        raise NotFinite(f"{bad} of {len(reward)} rewards are not finite")
     row = reward_moments(reward.numpy()) | group_columns(label.numpy(), task.groups)
     # Copies: later rounds train the same parameters in place.
     tensors = {f"model.{key}": value.detach().clone() for key, value in generator.state_dict().items()}
     tensors |= {"samples": pool[: config.n_store].clone(), "reward": reward, "label": label}
     return tensors, row | task.measure(pool, label)
+
+
+@contextmanager
+def _told(finished: list) -> Iterator[None]:
+    """What is not finite says in which round."""
+    try:
+        yield
+    except NotFinite as error:
+        raise type(error)(f"round {len(finished)}: {error}; the rounds before it are kept") from error
 
 
 def _weights(stored: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import PIL.Image
 from IPython.display import Image
 from matplotlib.figure import Figure
 
-from lib import paths, runs
+from lib import paths, runs, sealed
 from lib.claims import Claim, table
 from lib.profiles import Profile
 
@@ -96,9 +96,11 @@ def _describe(
         "profile": profile.model_dump(mode="json"),
         "seed": seed,
         "provenance": run or runs.provenance(),
-        "files": {f"{name}.{ending}": runs.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")},
+        "files": {
+            f"{name}.{ending}": sealed.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")
+        },
     }
-    runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
+    sealed.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
 
 
 def _aligned(table: pd.DataFrame) -> str:

@@ -1,27 +1,25 @@
 """Where a run lives on disk: atomic, self-checking, resumable; and where a result came from.
 
-A run folder holds `settings.json` and one file a round. A file is written under another name, flushed and
-renamed, and carries a SHA-256 of its contents: one that does not match is named, set aside and made again.
+A run folder holds `settings.json` and one file a round, each checked when it is read: one that is damaged is
+named, set aside and made again (`lib.sealed`).
 """
 
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import subprocess
-import warnings
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from lib import paths
+from lib import distributed, paths, sealed
+from lib.checks import require
 
 # What these say never changes what a run computes.
 READERS = {
@@ -47,7 +45,7 @@ PACKAGES = ("torch", "numpy", "scipy")
 
 
 class Store:
-    """One run folder.
+    """One run folder. Of several processes (`lib.distributed`) the first one locks, reads and writes.
 
     Args:
         folder: made when missing.
@@ -55,48 +53,63 @@ class Store:
     """
 
     def __init__(self, folder: Path, settings: dict):
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        self.folder, self.settings = Path(folder), settings
+        if distributed.is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One process at a time in this folder; the next one waits and then finds the work done."""
+        """One process at a time in this folder; the next one says that it waits, and then finds the work done.
+
+        Raises:
+            BadInput: the folder holds a run with other settings.
+        """
+        if not distributed.is_first():
+            yield
+            return
         with open(self.folder / "lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{self.folder}: another process works here; waiting for it", file=sys.stderr, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            self._claim()
             yield
 
     def save(self, name: str, tensors: dict[str, Tensor], info: dict) -> None:
         """Write tensors and JSON-able info as one file, whole or not at all."""
-        tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}  # none shared
-        text = json.dumps(info)  # keeps the order of columns
-        path = self._path(name)
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial, {"info": text, "sha256": _content_digest(tensors, text)})
-        _flush(partial)
-        os.replace(partial, path)
+        if distributed.is_first():
+            sealed.write(self._path(name), tensors, info)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict] | None:
         """What `save` wrote; None where there is nothing, or nothing that can be trusted."""
-        path = self._path(name)
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, "pt") as file:
-                header = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            if _content_digest(tensors, header["info"]) == header["sha256"]:
-                return tensors, json.loads(header["info"])
-            reason = "its checksum does not match its contents"
-        except (SafetensorError, KeyError, TypeError, OSError) as error:
-            reason = str(error).splitlines()[0]
-        aside = path.with_suffix(f".damaged-{file_sha256(path)[:8]}")
-        os.replace(path, aside)
-        warnings.warn(f"{path} is damaged ({reason}): kept as {aside.name}, made again", stacklevel=2)
-        return None
+        return distributed.on_first(lambda: sealed.read(self._path(name)))
+
+    def _claim(self) -> None:
+        """Write settings.json, or see that it is this run's."""
+        path, own = self.folder / "settings.json", json.loads(json.dumps(self.settings))
+        there = settings_in(self.folder)
+        if there is not None:
+            others = sorted(key for key in there | own if there.get(key) != own.get(key))
+            allowed = f"empty or this run's: it holds one with another {', '.join(others)}"
+            require(not others, "run_dir", str(self.folder), allowed)
+            return
+        if path.exists():
+            sealed.set_aside(path, "its checksum does not match its contents")
+        text = json.dumps({"settings": own, "sha256": digest(own)}, indent=1, sort_keys=True)
+        sealed.write_text(path, text + "\n")
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def settings_in(folder: Path) -> dict | None:
+    """The settings of the run in a folder; None where there are none, or none that can be trusted."""
+    try:
+        found = json.loads((folder / "settings.json").read_text())
+        return found["settings"] if found["sha256"] == digest(found["settings"]) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def folder(name: str, settings: dict) -> Path:
@@ -107,11 +120,6 @@ def folder(name: str, settings: dict) -> Path:
 def digest(settings: dict) -> str:
     """SHA-256 of JSON-able settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def code_digest() -> str:
@@ -132,31 +140,11 @@ def provenance() -> dict:
         "code_sha256": code_digest(),
         "processor": platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    _flush(partial)
-    os.replace(partial, path)
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _content_digest(tensors: dict[str, Tensor], text: str) -> str:
-    total = hashlib.sha256(text.encode())
-    for key in sorted(tensors):
-        total.update(f"{key} {tensors[key].dtype} {tuple(tensors[key].shape)}".encode())
-        total.update(tensors[key].reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
 
 
 def _git(*arguments: str) -> str | None:

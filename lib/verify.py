@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import profiles, runs
+from lib import profiles, runs, sealed
 from lib.checks import BadInput
 
 
@@ -53,7 +53,7 @@ def _verdict(path: Path) -> Verdict:
         there = path.with_name(file)
         if not there.exists():
             files.append(f"{file}: missing")
-        elif runs.file_sha256(there) != digest:
+        elif sealed.file_sha256(there) != digest:
             files.append(f"{file}: altered")
     same_code = about["provenance"]["code_sha256"] == runs.code_digest()
     return Verdict(name, files, same_code, _changed(about["profile"]))
