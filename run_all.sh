@@ -63,7 +63,8 @@ set_up() {
   fi
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
   # Always into .venv, also from within an active conda or virtual environment.
-  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked --all-extras --inexact
+  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked --all-extras \
+    --no-extra cluster --inexact
   echo "$wanted" >"$stamp"
 }
 
