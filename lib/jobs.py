@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 
-from lib import experiments, image_experiments, paths, plan, profiles, toy
+from lib import experiments, paths, plan, profiles, toy
 from lib.checks import BadInput, require
 from lib.loop import fit_first, retrain
 from lib.profiles import Profile
@@ -15,20 +15,31 @@ from lib.profiles import Profile
 
 def compute(job: plan.Job, profile: Profile) -> None:
     """Leave the result of a job under `paths.runs()`, where it is not there yet."""
-    if job.rule in ("classifier", "image_p0"):
-        image_experiments.prepare(profile.images, job.what)
-    elif job.rule == "image_run":
-        settings = profile.images.model_copy(update=job.changes)
-        parts, reward = image_experiments.studio(settings), None if job.arm == "control" else job.what
-        task = image_experiments.image_task(parts, reward, job.judge)
-        retrain(image_experiments.image_config(task, settings, job.arm, job.seed, job.rounds))
+    if job.rule in ("toy_p0", "toy_run"):
+        _compute_toy(job, profile)
     else:
-        settings = profile.toy.model_copy(update=job.changes)
-        task = experiments.toy_task(toy.TOYS[job.what](), settings, job.seed)
-        if job.rule == "toy_p0":
-            fit_first(task, job.seed)
-        else:
-            retrain(experiments.toy_config(task, settings, job.arm, job.seed))
+        _compute_image(job, profile)
+
+
+def _compute_toy(job: plan.Job, profile: Profile) -> None:
+    settings = profile.toy.model_copy(update=job.changes)
+    task = experiments.toy_task(toy.TOYS[job.what](), settings, job.seed)
+    if job.rule == "toy_p0":
+        fit_first(task, job.seed)
+    else:
+        retrain(experiments.toy_config(task, settings, job.arm, job.seed))
+
+
+def _compute_image(job: plan.Job, profile: Profile) -> None:
+    from lib import image_experiments  # its import takes longer than a short toy run
+
+    if job.rule != "image_run":
+        image_experiments.prepare(profile.images, job.what)
+        return
+    settings = profile.images.model_copy(update=job.changes)
+    parts, reward = image_experiments.studio(settings), None if job.arm == "control" else job.what
+    task = image_experiments.image_task(parts, reward, job.judge)
+    retrain(image_experiments.image_config(task, settings, job.arm, job.seed, job.rounds))
 
 
 def main() -> int:
