@@ -35,6 +35,18 @@ rule two:
     output: touch("two")
     shell: f"{STEP} two {config['build']}/two.log sleep 0.1"
 """
+# Two jobs that could work side by side, were there two GPUs.
+HUNGRY = """
+import sys
+workdir: config["build"]
+rule all:
+    input: "left", "right"
+rule each:
+    output: touch("{name}")
+    params: command=f"cd {config['project']} && {sys.executable} -m lib.step"
+    resources: gpu=1
+    shell: "{params.command} {wildcards.name} " + config["build"] + "/{wildcards.name}.log sleep 1"
+"""
 DRIVER = """
 import json, sys
 from pathlib import Path
@@ -135,7 +147,8 @@ def test_runs_are_jobs_of_their_own_and_a_damaged_one_is_made_again(build, capsy
     planned = {job.name: job for job in plan.jobs("03", profile, 0)}
     jobs.compute(planned["moons-control-seed0"], profile)
     (last,) = paths.runs().glob("moons-*/round_001.safetensors")
-    whole = runs.Store(last.parent, {}).load("round_001")[0]
+    stored = runs.Store(last.parent, {}).load("round_001")[0]
+    whole = {key: value.clone() for key, value in stored.items()}  # what is loaded is mapped from the file
     last.write_bytes(last.read_bytes()[:-8])
     assert reproduce.main(["--only", "03", "--jobs", "2", *MINE]) == 0
     out = capsys.readouterr().out
@@ -186,6 +199,17 @@ def test_a_step_tells_why_it_failed(code, says, tmp_path, capsys):
     assert f"x: FAILED: {says} (whole log: {tmp_path / 'x.log'})" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_jobs_that_want_a_gpu_take_turns_where_there_is_one(gpu, tmp_path, monkeypatch, capsys):
+    (tmp_path / "Snakefile").write_text(HUNGRY)
+    monkeypatch.setattr(workflow, "SNAKEFILE", tmp_path / "Snakefile")
+    config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "threads": 1}
+    assert set(workflow.run(config, 2, gpu=gpu)) == {"left", "right"}
+    news = [step.read(line) for line in capsys.readouterr().out.splitlines()]
+    begins = [one.seconds is None for one in news if one]
+    assert begins == [True, False, True, False] if gpu else begins[:2] == [True, True]
+
+
 def start(tmp_path: Path, nap: float) -> subprocess.Popen:
     (tmp_path / "Snakefile").write_text(SLEEPY)
     config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "nap": nap, "threads": 1}
@@ -193,8 +217,8 @@ def start(tmp_path: Path, nap: float) -> subprocess.Popen:
     return subprocess.Popen(line, cwd=paths.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def left_over(tmp_path: Path) -> list[str]:
-    """Command lines of processes that still work in the folder."""
+def left_over(tmp_path: Path) -> list[int]:
+    """Processes that still work in the folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -202,7 +226,7 @@ def left_over(tmp_path: Path) -> list[str]:
         except OSError:  # it has just ended
             continue
         if str(tmp_path) in line and path.parent.name != str(os.getpid()):
-            found.append(line)
+            found.append(int(path.parent.name))
     return found
 
 
@@ -228,12 +252,16 @@ def test_an_interrupt_stops_everything_in_seconds_and_the_same_command_goes_on(t
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for left-over processes in /proc")
-def test_after_a_kill_the_job_ends_no_other_starts_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize("everything", [False, True])
+def test_after_a_kill_the_job_ends_no_other_starts_and_the_same_command_goes_on(everything, tmp_path):
     child = start(tmp_path, nap=2)
     assert child.stdout.readline() == "one: started\n"
     child.kill()
     child.wait()
     child.stdout.close()
+    if everything:
+        for pid in left_over(tmp_path):
+            os.kill(pid, signal.SIGKILL)
     again = start(tmp_path, nap=0.1)  # while the last job of the killed one still works
     assert again.stdout.read().splitlines()[-1] == "['one', 'two']"
     assert again.wait() == 0
