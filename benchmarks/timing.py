@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lib import paths, runs
+from lib import paths, runs, sealed
 
 RESULTS = paths.PROJECT / "benchmarks" / "results"
 
@@ -64,7 +64,7 @@ def save(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> None:
     able = torch.cpu.get_capabilities()
     cpu = {"name": able["cpu_name"], "cores": os.cpu_count(), "amx_bf16": able.get("amx_bf16")}
     about = {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu, **runs.provenance()}
-    runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
+    sealed.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
 
 
 def _synchronise() -> None:

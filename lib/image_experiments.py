@@ -132,6 +132,21 @@ class Studio:
         return found
 
     @functools.cached_property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the images and of every network's weights."""
+        data = self.data
+        networks = {"p_0": self.p0, "evaluator": self.evaluator.weights}
+        networks |= {f"reward ({name})": judge.weights for name, judge in self.judges.items()}
+        images = {
+            f"{self.settings.data}, {len(part)} {name} images": runs.tensors_sha256(part, labels)
+            for name, part, labels in (
+                ("training", data.train, data.train_labels),
+                ("test", data.test, data.test_labels),
+            )
+        }
+        return images | {name: runs.tensors_sha256(*weights.state.values()) for name, weights in networks.items()}
+
+    @functools.cached_property
     def floor(self) -> dict[str, float]:
         """The quality columns of real test images: what a perfect generator would score."""
         return self.quality(self.data.test)
@@ -155,6 +170,12 @@ def studio(settings: Images) -> Studio:
     names = JUDGES if settings.label_smoothing > 0 else JUDGES[:1]
     judges = {name: _judge(settings, data, name) for name in names}
     return Studio(settings, data, judges, _judge(settings, data, "evaluator"), _p0(settings, data.train))
+
+
+def prepare(settings: Images, name: str) -> Weights:
+    """One network of a studio: "p0", "evaluator", or one of JUDGES; read, or made once and kept under runs/."""
+    data = load_images(settings.data)
+    return _p0(settings, data.train) if name == "p0" else _judge(settings, data, name).weights
 
 
 @functools.lru_cache(maxsize=1)
@@ -239,6 +260,7 @@ def image_task(parts: Studio, reward: str | None, judge: str = "fitted") -> Task
         groups=CLASSES,
         measure=functools.partial(_measure, parts),
         first=lambda: parts.p0.state,
+        inputs=parts.checksums,
     )
 
 
@@ -489,7 +511,7 @@ def _made_once(name: str, about: dict, make: Callable[[Path], tuple[dict, dict]]
         about: settings that decide the weights.
         make: file for the state of unfinished training -> (state_dict, card).
     """
-    store = runs.Store(runs.folder(name, about), about)
+    store = runs.find(name, about, ["weights"])
     with store.lock():
         done = store.load("weights")
         if done is None:

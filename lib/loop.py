@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +50,7 @@ class Task:
         groups: number of groups.
         measure: (samples, labels) -> further columns of the history.
         first: () -> the state_dict of a p_0 shared by all seeds; None: each seed fits its own.
+        inputs: SHA-256 of data and weights that the runs read, by name; told in their provenance.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Task:
     groups: int
     measure: Callable[[Tensor, Tensor], dict[str, float]]
     first: Callable[[], dict[str, Tensor]] | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -157,12 +159,14 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
         The run, equal bit for bit on one machine however often it was interrupted.
     """
     task, seed = config.task, config.seed
-    store = runs.Store(run_dir or runs.folder(task.name, config.settings()), config.settings())
+    names = [f"round_{t:03d}" for t in range(config.rounds + 1)]
+    settings = config.settings()
+    store = runs.Store(run_dir, settings) if run_dir else runs.find(task.name, settings, names)
     generator = task.generator(derive(seed, "generator"))
     rounds, infos, pool = [], [], None
     with store.lock(), _told(rounds):
         for t in progress(range(config.rounds + 1), desc=f"{task.name}, K = {config.k}, lambda = {config.lam}"):
-            done = store.load(f"round_{t:03d}")
+            done = store.load(names[t])
             if done is None:
                 began = time.perf_counter()
                 if t == 0:
@@ -181,14 +185,14 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
                 tensors, row = distributed.on_first(partial(_measure, config, generator, pool))
                 row = {"round": t, "n_pool": len(pool), "n_curated": len(curated)} | row
                 row |= {"loss": _tail_mean(losses), "seconds": time.perf_counter() - began}
-                done = tensors, {"row": row, "provenance": runs.provenance()}
-                store.save(f"round_{t:03d}", *done)
+                done = tensors, {"row": row, "provenance": runs.provenance(generator, seconds=row["seconds"])}
+                store.save(names[t], *done)
             else:
                 pool = None
             rounds.append(done[0])
             infos.append(done[1])
     history = pd.DataFrame([info["row"] for info in infos])
-    return Run(history, config, infos[-1]["provenance"], rounds)
+    return Run(history, config, _whole(infos), rounds)
 
 
 def fit_first(task: Task, seed: int) -> dict[str, Tensor]:
@@ -239,6 +243,19 @@ def _told(finished: list) -> Iterator[None]:
         yield
     except NotFinite as error:
         raise type(error)(f"round {len(finished)}: {error}; the rounds before it are kept") from error
+
+
+def _whole(infos: list[dict]) -> dict:
+    """Provenance of a run from that of its rounds: the last one's, with the time and memory of all.
+
+    Runs by older code, which may be reused, have not kept all of it.
+    """
+    origins = [info["provenance"] for info in infos]
+    return origins[-1] | {
+        "started": origins[0].get("started"),
+        "seconds": round(sum(info["row"]["seconds"] for info in infos), 1),
+        "peak_memory_mib": max(origin.get("peak_memory_mib", 0) for origin in origins),
+    }
 
 
 def _weights(stored: dict[str, Tensor]) -> dict[str, Tensor]:

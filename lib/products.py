@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from lib import paths, runs, sealed
 from lib.claims import Claim, table
 from lib.profiles import Profile
 
+BEGAN = time.perf_counter()  # a notebook imports this in its first cell
 SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
 
 
@@ -91,11 +93,12 @@ def _describe(
 ) -> None:
     """Save the numbers behind a picture, and where it comes from, with a digest of each of its files."""
     numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    origin = run or runs.provenance(seconds=time.perf_counter() - BEGAN) | {"seeds": [seed], "inputs": {}}
     about = {
         "alt": alt,
         "profile": profile.model_dump(mode="json"),
         "seed": seed,
-        "provenance": run or runs.provenance(),
+        "provenance": origin | {"stale": sorted({*origin.get("stale", []), *runs.stale()})},
         "files": {
             f"{name}.{ending}": sealed.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")
         },

@@ -92,10 +92,17 @@ class Images(_Section):
     start: Literal["warm", "cold"]
 
 
+class Workflow(_Section):
+    """How the work is cut into jobs, which changes no result; meanings stand in profiles/quick.yaml."""
+
+    separate_runs: bool
+
+
 class Profile(_Section):
     """A resolved profile."""
 
     name: str
+    workflow: Workflow
     population: Population
     toy: Toys
     images: Images

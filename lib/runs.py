@@ -7,11 +7,15 @@ named, set aside and made again (`lib.sealed`).
 import fcntl
 import hashlib
 import json
+import os
 import platform
+import resource
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
@@ -30,7 +34,9 @@ READERS = {
     "figures.py",
     "image_claims.py",
     "image_figures.py",
+    "jobs.py",
     "parametric.py",
+    "plan.py",
     "pretrain.py",
     "products.py",
     "recorded.py",
@@ -38,10 +44,16 @@ READERS = {
     "reproduce.py",
     "stage.py",
     "statements.py",
+    "step.py",
     "taste.py",
     "verify.py",
+    "workflow.py",
 }
-PACKAGES = ("torch", "numpy", "scipy")
+PACKAGES = (
+    "torch", "torchvision", "numpy", "scipy", "scikit-learn", "diffusers", "safetensors", "clean-fid",
+    "torch-fidelity", "pandas", "matplotlib",
+)  # fmt: skip
+_stale: set[str] = set()  # run folders of other code that this process has read
 
 
 class Store:
@@ -112,14 +124,66 @@ def settings_in(folder: Path) -> dict | None:
         return None
 
 
+def find(name: str, settings: dict, parts: list[str]) -> Store:
+    """The store of a run, finished or not.
+
+    With $CURATED_LOOPS_REUSE_STALE, a run that this code has not finished is read from the newest finished one
+    of equal settings, whatever code computed it: a warning says so, and `stale` names it from then on.
+
+    Args:
+        name: of the run.
+        settings: of the run.
+        parts: names of everything a finished run has saved.
+    """
+    own = folder(name, settings)
+    if os.environ.get(paths.REUSE_STALE) and not _holds(own, parts):
+        for other in _others(own, settings, parts):
+            store = Store(other, settings)
+            if all(store.load(part) is not None for part in parts):
+                warnings.warn(f"{other.name}: computed by other code than this tree's, reused", stacklevel=3)
+                _stale.add(other.name)
+                return store
+    return Store(own, settings)
+
+
+def stale() -> list[str]:
+    """Folders of runs and weights by other code that this process has read: what it computes rests on them."""
+    return sorted(_stale)
+
+
 def folder(name: str, settings: dict) -> Path:
-    """The folder of a run: its name, a digest of its settings, and one of the code that computes it."""
-    return paths.runs() / f"{name}-{digest(settings)[:8]}-{code_digest()[:8]}"
+    """The folder of a run: its name, a digest of its settings, and one of the code that computes it.
+
+    What rests on stale results has a folder of its own, so that it never passes for a result of this code alone.
+    """
+    code = code_digest()
+    if _stale:
+        code = hashlib.sha256("".join([code, *stale()]).encode()).hexdigest()
+    return paths.runs() / f"{name}-{digest(settings)[:8]}-{code[:8]}"
+
+
+def _holds(folder: Path, parts: list[str]) -> bool:
+    return all((folder / f"{part}.safetensors").exists() for part in parts)
+
+
+def _others(own: Path, settings: dict, parts: list[str]) -> list[Path]:
+    """Finished folders of equal name and settings, the newest first."""
+    pattern = f"{own.name.rpartition('-')[0]}-*"
+    there = [path for path in own.parent.glob(pattern) if path != own and _holds(path, parts)]
+    equal = [path for path in there if settings_in(path) == json.loads(json.dumps(settings))]
+    return sorted(equal, key=lambda path: (path / f"{parts[-1]}.safetensors").stat().st_mtime, reverse=True)
 
 
 def digest(settings: dict) -> str:
     """SHA-256 of JSON-able settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def tensors_sha256(*tensors: Tensor) -> str:
+    """SHA-256 of what tensors hold, with their types and shapes."""
+    return sealed.content_digest(
+        {f"{i:06d}": value.detach().cpu().contiguous() for i, value in enumerate(tensors)}, ""
+    )
 
 
 def code_digest() -> str:
@@ -132,19 +196,49 @@ def code_digest() -> str:
     return total.hexdigest()
 
 
-def provenance() -> dict:
-    """Commit, code, machine and versions behind a result computed now."""
+def provenance(generator: object = None, *, seconds: float = 0.0) -> dict:
+    """Commit, code, machine, versions, time and memory behind a result computed now.
+
+    Args:
+        generator: the model behind it, whose device and precision are told; without one, those of the process.
+        seconds: that it took, up to now.
+    """
+    started = datetime.now(UTC) - timedelta(seconds=seconds)
     return {
         "commit": _git("rev-parse", "HEAD") or "not a git checkout",
         "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
         "code_sha256": code_digest(),
+        "stale": stale(),
         "processor": platform.processor() or platform.machine(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        **_hardware(generator),
         "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "peak_memory_mib": peak_memory_mib(),
     }
+
+
+def peak_memory_mib() -> int:
+    """The largest memory that this process has held so far, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+
+
+def _hardware(generator: object) -> dict:
+    """Device, types of numbers, and what of the device's memory was used at most."""
+    cuda = torch.cuda.is_available() if generator is None else str(getattr(generator, "device", "cpu")) != "cpu"
+    found = {
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+    if hasattr(generator, "precision"):
+        found["precision"] = generator.precision  # of matrix products and convolutions
+    if cuda:
+        found["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
+    return found
 
 
 def _git(*arguments: str) -> str | None:
