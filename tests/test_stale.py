@@ -46,7 +46,9 @@ def run(profile, arm="curated"):
 
 
 def save(folder, value):
-    runs.Store(folder, SETTINGS).save("end", {}, {"value": value})
+    store = runs.Store(folder, SETTINGS)
+    with store.lock():
+        store.save("end", {}, {"value": value})
 
 
 def test_without_the_request_other_code_computes_anew(profile, monkeypatch):
