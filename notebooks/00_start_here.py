@@ -122,13 +122,14 @@ products.stored("02_samples", "quick")
 # | [09_your_own](09_your_own.ipynb) | What does the loop do to *my* reward, data, model? | 0.5 |
 #
 # Minutes are those of the profile `quick` on one CPU core; a second run reads finished rounds and takes seconds.
-# At `quick`, scikit-learn's 8x8 digits stand in for CIFAR-10, and every title says so.
+# At `quick` the images are scikit-learn's 8x8 digits, standing in for CIFAR-10, and every title says so.
 #
 # ## 4. What the paper claims, and what held here
 #
 # Read from `paper_figs/<profile>/*_claims.csv` as this cell runs: how many claims about each statement of the
 # paper held, of those checked, at each profile with recorded results. A claim often stands for one figure or one
-# theorem at one setting; "ours" are expectations of this project that the paper does not state.
+# theorem at one setting; "ours" are expectations of this project that the paper does not state. At `quick`, the
+# rows on CIFAR-10 are about the digits that stand in for it.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
@@ -220,7 +221,7 @@ for name in lacking:
 #   ($K = 1$)
 # - **control**: the loop without any choice; what moves there is model error
 # - **exact dynamics**: the loop with infinitely many samples and a perfect model, computed without a network;
-#   dashed in every figure
+#   dashed wherever a trained loop is drawn
 # - **collapse**: the law ends on a small set, here the top level set of the reward; entropy and variance vanish
 # - **DDPM**: denoising diffusion model: learns to remove noise step by step; our generator for points
 # - **OT-CFM**: optimal-transport conditional flow matching: learns the velocity that carries noise to data along
