@@ -316,13 +316,13 @@ def own_claims(name: str, experiment: Experiment) -> list[Claim]:
     return [
         Claim(
             f"{name}: curated only, the mean reward rises and groups die out",
-            "Thm 2.1",
+            "ours",
             rise > 0 and live < groups,
             f"rise {rise:.3g}; {live} of {groups} groups live at the end",
         ),
         Claim(
             f"{name}: with real data every group stays alive, and E[e^r] ends above its start",
-            "Thm 2.3",
+            "ours",
             gain > 0 and kept == groups,
             f"gain {gain:.3g}; at least {kept} of {groups} groups in every round",
         ),

@@ -262,9 +262,9 @@ products.listing(pd.DataFrame(rows))
 # curated only, what people like takes over and the rest dies; with real data everything stays and people still
 # get more of what they like; without choice, only the generator's own error moves things.
 #
-# **Where we differ from the paper.** All three experiments are ours. Theorem 2.1 asks for a reward with an upper
-# end that $p_0$ reaches; the flowers' reward has none, so there the theorem does not apply, and the collapse is an
-# observation.
+# **Where we differ from the paper.** All three experiments are ours, and so are the verdicts below. Theorem 2.1
+# asks for a reward with an upper end that $p_0$ reaches; the flowers' reward has none, so there the theorem does
+# not apply, and the collapse is an observation.
 #
 # **From here.** Put your functions into the cells above and run all. For a figure of its own, copy this notebook;
 # `./run_all.sh` finds every notebook in the folder. Images work in the same way: `lib/image_experiments.py` builds
