@@ -10,7 +10,8 @@ usage: ./run_all.sh [command] [options]
 
 Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with venv), then runs one command:
 
-  reproduce   (default) run the notebooks headless; figures, numbers, provenance go to paper_figs/<profile>/
+  reproduce   (default) run the notebooks headless, by the workflow in workflow/Snakefile; figures, numbers,
+              provenance go to paper_figs/<profile>/, executed notebooks and their report to build/<profile>/
   lab         open the notebooks in JupyterLab, on this machine only; Ctrl-C stops it
   report      the notebooks as stored, as an offline web site (and a PDF, where Chromium is) in build/report/
   test        ruff, pytest, and every notebook under nbval
@@ -22,8 +23,9 @@ options of reproduce:
   --profile NAME     a file in profiles/ (default quick)       ./run_all.sh --profile quick
   --only NN[,NN...]  some notebooks, by number or name         ./run_all.sh --only 02,03
   --seed N           first seed of every notebook (default 0)  ./run_all.sh --seed 7
-  --jobs N           notebooks run at a time (default: cores)  ./run_all.sh --jobs 1
+  --jobs N           jobs run at a time (default: cores)       ./run_all.sh --jobs 1
   -p KEY=VALUE       change one setting of the profile         ./run_all.sh --only 02 -p toy.rounds=5
+  --reuse-stale      read finished runs of equal settings that other code computed; figures and verify say so
 
 options of lab:
   --only NN          open this notebook first
@@ -63,7 +65,8 @@ set_up() {
   fi
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
   # Always into .venv, also from within an active conda or virtual environment.
-  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked --all-extras --inexact
+  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked --all-extras \
+    --no-extra cluster --inexact
   echo "$wanted" >"$stamp"
 }
 

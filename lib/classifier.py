@@ -6,8 +6,6 @@ normalise inside.
 """
 
 import copy
-import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,11 +13,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs
 
+from lib import sealed
 from lib.checks import require
 from lib.generators.training import (
     NonFiniteLoss,
@@ -29,9 +26,10 @@ from lib.generators.training import (
     progress,
     resolve_precision,
     sharded_backward,
+    within_memory,
 )
 from lib.seeds import derive, torch_rng
-from lib.weights import load_weights, save_weights
+from lib.weights import as_described, load_weights, save_weights
 
 KINDS = ("vgg11", "digits")
 
@@ -104,8 +102,9 @@ class Classifier:
             with autocast(self.precision, self.device):
                 out[start : start + batch] = function(images[start : start + batch].to(self.device)).cpu()
 
-        for _ in parallel_map(fill, range(0, len(images), batch), self.device):
-            pass
+        with within_memory(f"batch = {batch}"):
+            for _ in parallel_map(fill, range(0, len(images), batch), self.device):
+                pass
         return out
 
     def save(self, path: str | Path, card: dict, *, half: bool = False) -> None:
@@ -128,8 +127,9 @@ class Classifier:
         """
         state, card = load_weights(path)
         require("classifier" in card, "weights", str(path), "a classifier's")
-        classifier = cls(ClassifierSettings(**card["classifier"]), **options)
-        classifier.net.load_state_dict(state)
+        with as_described(path):
+            classifier = cls(ClassifierSettings(**card["classifier"]), **options)
+            classifier.net.load_state_dict(state)
         return classifier
 
 
@@ -329,22 +329,23 @@ def _optimiser(net: nn.Module, lr: float, weight_decay: float) -> torch.optim.SG
 def _save(path: Path, net: nn.Module, optimiser: torch.optim.SGD, epoch: int) -> None:
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     tensors |= {f"momentum.{k}": optimiser.state[p]["momentum_buffer"] for k, p in net.named_parameters()}
-    unfinished = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"epoch": json.dumps(epoch)})
-    os.replace(unfinished, path)
+    sealed.write(path, tensors, {"epoch": epoch})
 
 
 @torch.no_grad()
 def _resume(path: Path, net: nn.Module, optimiser: torch.optim.SGD) -> int:
-    """Epochs already done; 0 where there is no checkpoint."""
-    if not path.exists():
+    """Epochs already done; 0 where there is no checkpoint, or none that can be trusted."""
+    found = sealed.read(path)
+    if found is None:
         return 0
-    with safe_open(path, "pt") as file:
-        net.load_state_dict({k[4:]: file.get_tensor(k) for k in file.keys() if k.startswith("net.")})  # noqa: SIM118
-        for name, p in net.named_parameters():
-            momentum = torch.empty_like(p).copy_(file.get_tensor(f"momentum.{name}"))
-            optimiser.state[p]["momentum_buffer"] = momentum
-        return json.loads(file.metadata()["epoch"])
+    tensors = found[0]
+    own = {f"net.{name}": value.shape for name, value in net.state_dict().items()}
+    there = {key: value.shape for key, value in tensors.items() if key.startswith("net.")}
+    require(there == own, "checkpoint", str(path), "of this network: delete it to start anew")
+    net.load_state_dict({name.removeprefix("net."): tensors[name] for name in own})
+    for name, p in net.named_parameters():
+        optimiser.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(tensors[f"momentum.{name}"])
+    return found[1]["epoch"]
 
 
 def _require_images(images: Tensor, shape: tuple[int, ...]) -> None:

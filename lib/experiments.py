@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from lib import metrics, population, rewards, toy
+from lib.checks import require
 from lib.generators.ddpm import Ddpm
 from lib.loop import Config, Run, Task, retrain
 from lib.profiles import Profile, Toys
+from lib.runs import tensors_sha256
 from lib.seeds import derive
 
 ARMS = ("curated", "mixed", "control")  # curated data only; with real data; K = 1, no choice at all
@@ -47,10 +49,18 @@ class Experiment:
 
     @property
     def provenance(self) -> dict:
-        """Where the runs come from; their folders carry the code's digest, so one stands for all."""
+        """Where the runs come from: their folders carry the code's digest, so one stands for all; time and memory
+        are those of all."""
         runs = [run for arm in self.runs.values() for run in arm]
-        seconds = sum(float(run.history["seconds"].sum()) for run in runs)
-        return runs[0].provenance | {"runs": len(runs), "seconds_of_all_runs": round(seconds, 1)}
+        origins = [run.provenance for run in runs]
+        return origins[0] | {
+            "runs": len(runs),
+            "seeds": sorted({run.config.seed for run in runs}),
+            "inputs": {name: value for run in runs for name, value in run.config.task.inputs.items()},
+            "started": min((o["started"] for o in origins if o["started"]), default=None),
+            "seconds": round(sum(origin["seconds"] for origin in origins), 1),
+            "peak_memory_mib": max(origin["peak_memory_mib"] for origin in origins),
+        }
 
 
 def long_table(experiment: Experiment, floor: dict[str, float] | None = None, **columns: str) -> pd.DataFrame:
@@ -86,6 +96,8 @@ def toy_experiment(name: str, profile: Profile, seed: int, arms: tuple[str, ...]
         seed: the first of `profile.toy.seeds` consecutive seeds.
         arms: some of `ARMS`.
     """
+    require(name in toy.TOYS, "name", name, f"one of {', '.join(toy.TOYS)}")
+    require_choice(arms, [seed])
     data, settings = toy.TOYS[name](), profile.toy
     runs = {arm: [] for arm in arms}
     for s in range(seed, seed + settings.seeds):
@@ -105,6 +117,14 @@ def toy_study(
     return {value: toy_experiment(name, other, seed, (arm,)) for value, other in changed.items()}
 
 
+def require_choice(arms: tuple[str, ...], seeds: list[int]) -> None:
+    """Refuse unknown arms, and seeds that are no integers >= 0."""
+    for arm in arms:
+        require(arm in ARMS, "arm", arm, f"one of {', '.join(ARMS)}")
+    for seed in seeds:
+        require(type(seed) is int and seed >= 0, "seed", seed, "an integer >= 0")
+
+
 def arm_parameters(arm: str, k: int, lam: float) -> tuple[int, float]:
     """(K, lambda) of an arm."""
     return {"curated": (k, math.inf), "mixed": (k, lam), "control": (1, math.inf)}[arm]
@@ -120,10 +140,11 @@ def toy_task(data: toy.Toy, settings: Toys, seed: int) -> Task:
     chosen = settings.model_dump()
     learn = {key: chosen[key] for key in ("n_real", "first_steps", "batch", "width")}
     refit = {key: chosen[key] for key in ("gamma", "round_steps", "variance")}
+    real = data.sample(settings.n_real, seed=derive(seed, "real"))
     return Task(
         name=data.name,
         settings={"generator": {"data": data.name, "seed": seed} | learn, "round": refit},
-        real=data.sample(settings.n_real, seed=derive(seed, "real")),
+        real=real,
         generator=lambda s: Ddpm(seed=s, width=settings.width, variance=settings.variance),
         fit_first={"steps": settings.first_steps, "batch": 2 * settings.batch, "lr": 3e-3},
         fit_round={"steps": settings.round_steps, "batch": settings.batch, "lr": 2e-3},
@@ -131,6 +152,7 @@ def toy_task(data: toy.Toy, settings: Toys, seed: int) -> Task:
         label=data.label,
         groups=data.n_groups,
         measure=measure,
+        inputs={f"{settings.n_real} points of {data.name}, seed {seed}": tensors_sha256(real)},
     )
 
 

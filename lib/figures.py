@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, FancyArrowPatch
 
 # Okabe-Ito colours, told apart by readers with any colour vision; an arm has one colour in every notebook.
 ARM_COLOURS = {"curated": "#D55E00", "mixed": "#0072B2", "control": "#555555"}
@@ -17,6 +19,7 @@ ARM_NAMES = {"curated": "curated only", "mixed": "with real data", "control": "K
 K_COLOURS = {2: "#E69F00", 4: "#009E73", 16: "#CC79A7", math.inf: "#000000"}
 LETTERS = "ABCDEFGHIJKLMNOP"
 HEAT = "magma"
+SAVE_DPI = 150  # of a PNG
 
 
 def use_style() -> None:
@@ -25,7 +28,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
-            "savefig.dpi": 150,
+            "savefig.dpi": SAVE_DPI,
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -52,7 +55,7 @@ def heat_map(axis, field: np.ndarray, extent: float, power: float = 0.5) -> None
 def point_rows(
     samples: dict[str, Sequence[np.ndarray]],
     rounds: Sequence[int],
-    centre: tuple[float, float],
+    centre: tuple[float, float] | None,
     r_min: float,
     extent: float = 3.0,
 ) -> Figure:
@@ -61,7 +64,7 @@ def point_rows(
     Args:
         samples: for each arm, one (n, 2) array a round shown.
         rounds: numbers of these rounds, for the titles.
-        centre: the rewarded point.
+        centre: the rewarded point; None for a reward without a flat top.
         r_min: radius of the flat top.
         extent: half width of the square shown.
     """
@@ -71,7 +74,8 @@ def point_rows(
     for row, (arm, clouds) in zip(axes, samples.items(), strict=True):
         for axis, cloud in zip(row, clouds, strict=True):
             axis.scatter(*cloud.T, s=1.2, alpha=0.35, lw=0, color=ARM_COLOURS[arm], rasterized=True)
-            axis.add_patch(Circle(centre, r_min, fill=False, lw=0.8, color="black"))
+            if centre is not None:
+                axis.add_patch(Circle(centre, r_min, fill=False, lw=0.8, color="black"))
             axis.set(
                 xlim=(-extent, extent),
                 ylim=(-extent, extent),
@@ -173,6 +177,78 @@ def choice(density: np.ndarray, extent: float, menu: np.ndarray, table: pd.DataF
     right.set_ylim(top=1.3 * table["law"].max())  # room for the legend
     right.legend(loc="upper left")
     return figure
+
+
+def loop(
+    stations: dict[str, np.ndarray], reward: np.ndarray, chosen: int, extent: float, top: tuple[tuple, float]
+) -> Figure:
+    """Algorithm 1 in one picture: seven stations from left to right, and the two ways that lead back into the row.
+
+    Args:
+        stations: real (n, 2), start (size, size) with y outermost, pool (m, 2), menu (k, 2), kept (i, 2),
+            mixed_in (j, 2): the real points beside the kept ones, after (size, size).
+        reward: r of each point of the pool, (m,).
+        chosen: place of the kept sample on the menu.
+        extent: half width of the square.
+        top: centre and radius of the reward's flat top.
+    """
+    titles = ("real data", "fit $p_0$", "sample", "reward", f"keep 1 of {len(stations['menu'])}", "mix", "refit")
+    files = ("toy, datasets", "generators", "generators", "rewards", "curation", "loop", "generators")
+    figure, axes = subplots(1, len(titles), 10.4, 2.7)
+    figure.get_layout_engine().set(w_pad=0.09, rect=(0, 0.17, 1, 0.67))
+    real, start, sample, rated, menu, mixed, after = axes[0]
+    _dots(real, stations["real"], ARM_COLOURS["mixed"])
+    _dots(sample, stations["pool"], ARM_COLOURS["control"])
+    rated.scatter(*stations["pool"].T, s=3, lw=0, c=reward.clip(-20.0), cmap="viridis", rasterized=True)
+    rated.add_patch(Circle(*top, fill=False, lw=0.9, color="black"))
+    _dots(menu, stations["pool"], "#CCCCCC")
+    for letter, place in zip(LETTERS, stations["menu"], strict=False):
+        menu.text(*place, letter, ha="center", va="center", fontweight="bold", fontsize=8)
+    menu.scatter(*stations["menu"][chosen], s=110, facecolor="none", edgecolor=ARM_COLOURS["curated"], lw=1.6)
+    _dots(mixed, stations["mixed_in"], ARM_COLOURS["mixed"])
+    _dots(mixed, stations["kept"], ARM_COLOURS["curated"])
+    for axis, key in ((start, "start"), (after, "after")):
+        heat_map(axis, stations[key], extent)
+    for axis, number, title, file in zip(axes[0], range(1, 8), titles, files, strict=True):
+        axis.set(xticks=[], yticks=[], ylabel="", aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
+        axis.set_title(f"{number}  {title}", fontsize="medium", fontweight="bold")
+        axis.set_xlabel(file, fontsize="small", color="#555555", family="monospace")
+        axis.spines[:].set(visible=True, color="#BBBBBB")
+    _roads(figure, list(axes[0]))
+    return figure
+
+
+def _dots(axis, points: np.ndarray, colour: str) -> None:
+    axis.scatter(*points.T, s=3, lw=0, alpha=0.7, color=colour, rasterized=True)
+
+
+def _roads(figure: Figure, axes: list) -> None:
+    """Arrows from station to station, from the real data to the mix, and from the new model back to sampling."""
+    FigureCanvasAgg(figure).draw()  # places the axes
+    figure.set_layout_engine("none")
+    boxes = [axis.get_position() for axis in axes]
+    middle = (boxes[0].y0 + boxes[0].y1) / 2
+    for before, after in pairwise(boxes):
+        _arrow(figure, (before.x1 + 0.003, middle), (after.x0 - 0.003, middle), "black")
+    top, bottom = boxes[0].y1 + 0.11, boxes[0].y0 - 0.10
+    centres = [(box.x0 + box.x1) / 2 for box in boxes]
+    _road(figure, centres[0], centres[5], top, 0.08, ARM_COLOURS["mixed"], r"real data: 1 row in $1 + \lambda$")
+    _road(figure, centres[6], centres[2], bottom, -0.08, "black", "round $t + 1$: the new model is sampled")
+
+
+def _road(figure: Figure, start: float, end: float, near: float, depth: float, colour: str, text: str) -> None:
+    """Out of a station at height `near`, along at near + depth, into another one."""
+    far = near + depth
+    line = mpl.lines.Line2D([start, start, end], [near, far, far], color=colour, lw=1.2)
+    figure.add_artist(line)
+    _arrow(figure, (end, far), (end, near), colour)
+    place = {"ha": "center", "va": "center", "color": colour, "fontsize": "medium", "backgroundcolor": "white"}
+    figure.text((start + end) / 2, far, text, **place)
+
+
+def _arrow(figure: Figure, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    shape = {"arrowstyle": "-|>", "mutation_scale": 9, "shrinkA": 0, "shrinkB": 0, "lw": 1.2, "color": colour}
+    figure.add_artist(FancyArrowPatch(start, end, transform=figure.transFigure, **shape))
 
 
 def density_rows(fields: dict[str, Sequence[np.ndarray]], rounds: Sequence[int], extent: float) -> Figure:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -15,10 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import datasets, metrics, paths, population, quality, rewards, runs
+from lib import datasets, distributed, metrics, paths, population, quality, rewards, runs, sealed
 from lib.checks import require
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
-from lib.experiments import ARMS, Experiment, arm_parameters
+from lib.experiments import ARMS, Experiment, arm_parameters, require_choice
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings, NetSettings, UNetSettings, settings_to_dict
 from lib.generators.training import threads
@@ -133,6 +132,21 @@ class Studio:
         return found
 
     @functools.cached_property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the images and of every network's weights."""
+        data = self.data
+        networks = {"p_0": self.p0, "evaluator": self.evaluator.weights}
+        networks |= {f"reward ({name})": judge.weights for name, judge in self.judges.items()}
+        images = {
+            f"{self.settings.data}, {len(part)} {name} images": runs.tensors_sha256(part, labels)
+            for name, part, labels in (
+                ("training", data.train, data.train_labels),
+                ("test", data.test, data.test_labels),
+            )
+        }
+        return images | {name: runs.tensors_sha256(*weights.state.values()) for name, weights in networks.items()}
+
+    @functools.cached_property
     def floor(self) -> dict[str, float]:
         """The quality columns of real test images: what a perfect generator would score."""
         return self.quality(self.data.test)
@@ -150,16 +164,26 @@ class Studio:
 @functools.lru_cache(maxsize=1)
 def studio(settings: Images) -> Studio:
     """Data, classifiers and p_0 of a profile: read from checkpoints/, or made once and kept under runs/."""
+    device(settings)
     data = load_images(settings.data)
+    new_flow(settings, data.train.shape[1:], 0)  # refuses what does not fit before anything is computed
     names = JUDGES if settings.label_smoothing > 0 else JUDGES[:1]
     judges = {name: _judge(settings, data, name) for name in names}
     return Studio(settings, data, judges, _judge(settings, data, "evaluator"), _p0(settings, data.train))
+
+
+def prepare(settings: Images, name: str) -> Weights:
+    """One network of a studio: "p0", "evaluator", or one of JUDGES; read, or made once and kept under runs/."""
+    data = load_images(settings.data)
+    return _p0(settings, data.train) if name == "p0" else _judge(settings, data, name).weights
 
 
 @functools.lru_cache(maxsize=1)
 def load_images(data: str) -> ImageSet:
     """Real images: CIFAR-10's two parts, or three quarters and one quarter of the digits."""
     if data == "cifar10":
+        if distributed.processes() > 1:  # one download for all
+            distributed.on_first(lambda: datasets.cifar10(train=True) and None)
         return ImageSet(*datasets.cifar10(train=True), *datasets.cifar10(train=False))
     images, labels = datasets.digits()
     train, test = datasets.split(len(images))
@@ -186,10 +210,14 @@ def network(settings: Images, shape: tuple[int, ...]) -> NetSettings:
 
 
 def device(settings: Images) -> str:
-    """Where networks run."""
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Where networks run.
+
+    Raises:
+        BadInput: a GPU is asked for, and there is none that PyTorch can use.
+    """
+    there = torch.cuda.is_available()
+    require(there or settings.device != "cuda", "images.device", settings.device, "auto or cpu: no GPU is found")
+    return settings.device if settings.device != "auto" else "cuda" if there else "cpu"
 
 
 def new_flow(settings: Images, shape: tuple[int, ...], seed: int) -> Flow:
@@ -232,6 +260,7 @@ def image_task(parts: Studio, reward: str | None, judge: str = "fitted") -> Task
         groups=CLASSES,
         measure=functools.partial(_measure, parts),
         first=lambda: parts.p0.state,
+        inputs=parts.checksums,
     )
 
 
@@ -272,6 +301,7 @@ def image_experiment(
         rounds: T; the profile's `rounds` by default.
     """
     require(reward in REWARDS, "reward", reward, f"one of {', '.join(REWARDS)}")
+    require_choice(arms, seeds)
     settings = profile.images
     parts, rounds = studio(settings), rounds or settings.rounds
     task, control = image_task(parts, reward, judge), image_task(parts, None)
@@ -427,7 +457,7 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
     found = Classifier(kind, device=device(settings))
     about = training | {"data": settings.data, **dataclasses.asdict(kind)}
 
-    def make(checkpoint: Path) -> tuple[dict, dict]:
+    def train(checkpoint: Path) -> tuple[dict, dict]:
         with threads(1) if kind.kind == "digits" else nullcontext():
             trained = train_classifier(
                 data.train,
@@ -438,6 +468,9 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
                 **training,
             )
         return trained.net.state_dict(), {"test_accuracy": trained.accuracy(data.test, data.test_labels)}
+
+    def make(checkpoint: Path) -> tuple[dict, dict]:
+        return distributed.on_first(functools.partial(train, checkpoint))
 
     weights = _made_once(f"{settings.data}-{name}", about, make)
     found.net.load_state_dict(weights.state)
@@ -478,14 +511,15 @@ def _made_once(name: str, about: dict, make: Callable[[Path], tuple[dict, dict]]
         about: settings that decide the weights.
         make: file for the state of unfinished training -> (state_dict, card).
     """
-    store = runs.Store(runs.folder(name, about), about)
+    store = runs.find(name, about, ["weights"])
     with store.lock():
         done = store.load("weights")
         if done is None:
             unfinished = store.folder / "unfinished.safetensors"
             done = make(unfinished)
             store.save("weights", *done)
-            unfinished.unlink(missing_ok=True)
+            if distributed.is_first():
+                unfinished.unlink(missing_ok=True)
     return Weights(done[0], "trained here", done[1], about)
 
 
@@ -495,4 +529,4 @@ def _checkpoint(name: str) -> Path | None:
 
 
 def _identity(path: Path) -> dict:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"file": path.name, "sha256": sealed.file_sha256(path)}

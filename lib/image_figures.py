@@ -18,8 +18,8 @@ QUALITY = ("frechet_distance_evaluator", "precision", "recall")
 GAP = 128  # grey level of the lines between images of a grid
 LABELS = {
     "mean_reward": "mean reward $E[r]$",
-    "entropy": "entropy of shares (nats)",
-    "confidence_evaluator": "confidence (evaluator)",
+    "entropy": "entropy of shares\n(nats)",
+    "confidence_evaluator": "confidence\n(evaluator)",
     "frechet_distance_evaluator": "Fréchet distance\n(evaluator features)",
     "precision": "precision",
     "recall": "recall",

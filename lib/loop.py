@@ -5,16 +5,18 @@ Knows no images and no points: what is generated, rewarded and counted comes fro
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 from torch import Tensor
 
-from lib import runs
-from lib.checks import require
+from lib import distributed, runs
+from lib.checks import NotFinite, require
 from lib.curation import MENUS, k_choice
 from lib.generators.training import Mixture, progress
 from lib.metrics import group_columns, reward_moments
@@ -48,6 +50,7 @@ class Task:
         groups: number of groups.
         measure: (samples, labels) -> further columns of the history.
         first: () -> the state_dict of a p_0 shared by all seeds; None: each seed fits its own.
+        inputs: SHA-256 of data and weights that the runs read, by name; told in their provenance.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Task:
     groups: int
     measure: Callable[[Tensor, Tensor], dict[str, float]]
     first: Callable[[], dict[str, Tensor]] | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,12 +159,14 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
         The run, equal bit for bit on one machine however often it was interrupted.
     """
     task, seed = config.task, config.seed
-    store = runs.Store(run_dir or runs.folder(task.name, config.settings()), config.settings())
+    names = [f"round_{t:03d}" for t in range(config.rounds + 1)]
+    settings = config.settings()
+    store = runs.Store(run_dir, settings) if run_dir else runs.find(task.name, settings, names)
     generator = task.generator(derive(seed, "generator"))
     rounds, infos, pool = [], [], None
-    with store.lock():
+    with store.lock(), _told(rounds):
         for t in progress(range(config.rounds + 1), desc=f"{task.name}, K = {config.k}, lambda = {config.lam}"):
-            done = store.load(f"round_{t:03d}")
+            done = store.load(names[t])
             if done is None:
                 began = time.perf_counter()
                 if t == 0:
@@ -176,17 +182,17 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
                     data = mix(curated, task.real, config.lam)
                     losses = generator.fit(data, seed=derive(seed, "fit", round=t), **task.fit_round)
                 pool = generator.sample(config.n_pool, seed=derive(seed, "sample", round=t))
-                tensors, row = _measure(config, generator, pool)
+                tensors, row = distributed.on_first(partial(_measure, config, generator, pool))
                 row = {"round": t, "n_pool": len(pool), "n_curated": len(curated)} | row
                 row |= {"loss": _tail_mean(losses), "seconds": time.perf_counter() - began}
-                done = tensors, {"row": row, "provenance": runs.provenance()}
-                store.save(f"round_{t:03d}", *done)
+                done = tensors, {"row": row, "provenance": runs.provenance(generator, seconds=row["seconds"])}
+                store.save(names[t], *done)
             else:
                 pool = None
             rounds.append(done[0])
             infos.append(done[1])
     history = pd.DataFrame([info["row"] for info in infos])
-    return Run(history, config, infos[-1]["provenance"], rounds)
+    return Run(history, config, _whole(infos), rounds)
 
 
 def fit_first(task: Task, seed: int) -> dict[str, Tensor]:
@@ -220,11 +226,36 @@ def _measure(config: Config, generator: Generator, pool: Tensor) -> tuple[dict[s
     """(what is kept of a round, its measured columns)."""
     task = config.task
     reward, label = task.reward(pool), task.label(pool)
+    bad = int((~reward.isfinite()).sum())
+    if bad:
+        raise NotFinite(f"{bad} of {len(reward)} rewards are not finite")
     row = reward_moments(reward.numpy()) | group_columns(label.numpy(), task.groups)
     # Copies: later rounds train the same parameters in place.
     tensors = {f"model.{key}": value.detach().clone() for key, value in generator.state_dict().items()}
     tensors |= {"samples": pool[: config.n_store].clone(), "reward": reward, "label": label}
     return tensors, row | task.measure(pool, label)
+
+
+@contextmanager
+def _told(finished: list) -> Iterator[None]:
+    """What is not finite says in which round."""
+    try:
+        yield
+    except NotFinite as error:
+        raise type(error)(f"round {len(finished)}: {error}; the rounds before it are kept") from error
+
+
+def _whole(infos: list[dict]) -> dict:
+    """Provenance of a run from that of its rounds: the last one's, with the time and memory of all.
+
+    Runs by older code, which may be reused, have not kept all of it.
+    """
+    origins = [info["provenance"] for info in infos]
+    return origins[-1] | {
+        "started": origins[0].get("started"),
+        "seconds": round(sum(info["row"]["seconds"] for info in infos), 1),
+        "peak_memory_mib": max(origin.get("peak_memory_mib", 0) for origin in origins),
+    }
 
 
 def _weights(stored: dict[str, Tensor]) -> dict[str, Tensor]:

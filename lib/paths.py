@@ -7,6 +7,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = PROJECT / "profiles"
 CHECKPOINTS = PROJECT / "checkpoints"
+REUSE_STALE = "CURATED_LOOPS_REUSE_STALE"  # where set, finished runs of other code are read too (lib.runs.find)
 
 
 def runs() -> Path:

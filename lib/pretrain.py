@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from cleanfid.fid import fid_from_feats
 
-from lib import paths, runs
+from lib import paths, runs, sealed
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.datasets import CIFAR10_CLASSES, cifar10, digits, split
 from lib.generators.flow import Flow
@@ -170,7 +170,7 @@ def score(folder: Path, work: Path, device: str, *, n: int = 5000, seed: int = 0
         "frechet_evaluator_features": float(fid_from_feats(features[0], features[1])),
         "frechet_test_versus_train": float(fid_from_feats(features[2], features[1])),
     }
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    sealed.write_text(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
     print(json.dumps(card["score"], indent=2))
 
 

@@ -2,18 +2,24 @@
 
 import io
 import json
+import re
+import time
 from pathlib import Path
 
 import pandas as pd
 import PIL.Image
-from IPython.display import Image
+from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 
-from lib import paths, runs
+from lib import paths, runs, sealed
+from lib.checks import require
 from lib.claims import Claim, table
+from lib.figures import SAVE_DPI
 from lib.profiles import Profile
 
+BEGAN = time.perf_counter()  # a notebook imports this in its first cell
 SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
+RECORDED = paths.PROJECT / "paper_figs"  # what comes with the tree, whatever $CURATED_LOOPS_FIGURES says
 
 
 def figure(
@@ -79,6 +85,55 @@ def show_verdicts(claims: list[Claim]) -> None:
     print(_aligned(table(claims)))
 
 
+def recorded(root: Path = RECORDED) -> pd.DataFrame:
+    """Every claims table below `root`, laid out as <profile>/<notebook>_claims.csv.
+
+    Returns:
+        A row a claim: profile, notebook, claim, paper, ours, measured; by notebook, quick before other profiles.
+    """
+    columns = ["profile", "notebook", "claim", "paper", "ours", "measured"]
+    found = sorted(root.glob("*/*_claims.csv"), key=lambda path: (path.name, path.parent.name != "quick", path))
+    tables = [
+        pd.read_csv(path).assign(profile=path.parent.name, notebook=path.stem.removesuffix("_claims"))
+        for path in found
+    ]
+    return pd.concat([pd.DataFrame(columns=columns), *tables], ignore_index=True)[columns]
+
+
+def tally(claims: pd.DataFrame, by: str) -> pd.DataFrame:
+    """How many claims held: a row for each value of a column of `recorded`, a column for each profile.
+
+    Args:
+        claims: of `recorded`.
+        by: "notebook", or "paper": a claim about two statements then counts for both.
+
+    Returns:
+        "held of checked", or "not yet" where a profile has no such claim; in order of appearance.
+    """
+    if by == "paper":
+        claims = claims.assign(paper=claims["paper"].map(_statements)).explode("paper", ignore_index=True)
+    held = claims["ours"].eq("holds").groupby([claims[by], claims["profile"]], sort=False)
+    words = held.sum().astype(int).astype(str) + " of " + held.count().astype(str)
+    table = words.unstack("profile", fill_value="not yet")
+    return table.loc[claims[by].unique(), claims["profile"].unique()].rename_axis(columns=None)
+
+
+def listing(table: pd.DataFrame) -> Markdown:
+    """A table of words, for display: unlike pandas' own it is left-aligned and wraps long cells."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.values.tolist()]
+    cells = [[str(x).replace("|", r"\|") for x in line] for line in lines]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in cells))
+
+
+def stored(name: str, profile: str, root: Path = RECORDED) -> Image:
+    """A recorded figure, for display; `root` as for `recorded`."""
+    png = root / profile / f"{name}.png"
+    require(png.exists(), "figure", f"{profile}/{name}", f"one of those in {root}")
+    with PIL.Image.open(png) as picture:
+        width = round(picture.width * SCREEN_DPI / SAVE_DPI)
+    return Image(filename=png, width=width, alt=json.loads(png.with_suffix(".json").read_text())["alt"])
+
+
 def _describe(
     folder: Path,
     name: str,
@@ -91,14 +146,27 @@ def _describe(
 ) -> None:
     """Save the numbers behind a picture, and where it comes from, with a digest of each of its files."""
     numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    origin = run or runs.provenance(seconds=time.perf_counter() - BEGAN) | {"seeds": [seed], "inputs": {}}
     about = {
         "alt": alt,
         "profile": profile.model_dump(mode="json"),
         "seed": seed,
-        "provenance": run or runs.provenance(),
-        "files": {f"{name}.{ending}": runs.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")},
+        "provenance": origin | {"stale": sorted({*origin.get("stale", []), *runs.stale()})},
+        "files": {
+            f"{name}.{ending}": sealed.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")
+        },
     }
-    runs.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
+    sealed.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
+
+
+def _statements(source: str) -> list[str]:
+    """What "Thm 2.2, 2.4" names: ["Thm 2.2", "Thm 2.4"]; a source without numbers of this kind stays whole."""
+    found = re.findall(r"(Lemma|Thm)|(\d+\.\d+)", source)
+    kinds, names = "", []
+    for kind, number in found:
+        kinds = kind or kinds
+        names += [f"{kinds} {number}"] if number and kinds else []
+    return names or [source]
 
 
 def _aligned(table: pd.DataFrame) -> str:

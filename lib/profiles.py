@@ -14,6 +14,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+_File = Annotated[str, Field(pattern=r"^[\w-]*$")]  # a name in checkpoints/, and never a path out of it
+
+
 class Population(_Section):
     """Exact dynamics (notebook 01); meanings and units stand in profiles/quick.yaml."""
 
@@ -51,7 +54,7 @@ class Images(_Section):
     network: Literal["mlp", "conv", "unet"]
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     blocks: int = Field(ge=1)
-    p0_weights: str
+    p0_weights: _File
     first_steps: int = Field(ge=1)
     first_lr: float = Field(gt=0)
     first_decay: Literal["constant", "linear", "cosine"]
@@ -64,10 +67,10 @@ class Images(_Section):
     shards: int = Field(ge=1)
     method: Literal["midpoint", "heun", "euler", "dopri5"]
     ode_steps: int = Field(ge=1)
-    reward_weights: str
+    reward_weights: _File
     reward_width: float = Field(gt=0)
     reward_epochs: int = Field(ge=1)
-    evaluator_weights: str
+    evaluator_weights: _File
     evaluator_width: float = Field(gt=0)
     evaluator_epochs: int = Field(ge=1)
     classifier_batch: int = Field(ge=1)
@@ -89,10 +92,17 @@ class Images(_Section):
     start: Literal["warm", "cold"]
 
 
+class Workflow(_Section):
+    """How the work is cut into jobs, which changes no result; meanings stand in profiles/quick.yaml."""
+
+    separate_runs: bool
+
+
 class Profile(_Section):
     """A resolved profile."""
 
     name: str
+    workflow: Workflow
     population: Population
     toy: Toys
     images: Images
@@ -120,16 +130,36 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     for key, value in (overrides or {}).items():
         _set(settings, key, value)
     try:
-        return Profile(name=name, **settings)
+        profile = Profile(name=name, **settings)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"][0].lower() + first["msg"][1:]
         raise BadInput(f"{key} = {first['input']!r}: {message}") from None
+    _require_fit(profile.images)
+    return profile
+
+
+def _require_fit(images: Images) -> None:
+    """What one value alone does not show."""
+    most = min(images.batch, images.classifier_batch)
+    allowed = f"at most {most}, the smaller of images.batch and images.classifier_batch"
+    require(images.shards <= most, "images.shards", images.shards, allowed)
+    drawn = images.n_keep * images.k
+    allowed = f"at most images.n_keep * images.k = {drawn}, the images drawn each round"
+    require(images.n_quality <= drawn, "images.n_quality", images.n_quality, allowed)
 
 
 def _read(name: str) -> dict:
-    return yaml.safe_load((paths.PROFILES / f"{name}.yaml").read_text()) or {}
+    """The keys of a profile's file; safe_load makes plain values only, never Python objects."""
+    path = paths.PROFILES / f"{name}.yaml"
+    try:
+        found = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"profile = {name!r}: must be plain YAML, but {path}: {reason}") from None
+    require(isinstance(found, dict), "profile", name, f"sections of keys, but {path} holds none")
+    return found
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

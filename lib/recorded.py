@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
-from IPython.display import Image
 
-from lib import paths
 from lib.checks import require
+from lib.products import RECORDED
 
 PROFILE = "cifar"  # what is recorded for readers who cannot spend its hours
 
@@ -61,15 +61,16 @@ class Record:
         )
 
 
-def load(figure: str, profile: str = PROFILE, **columns: str) -> Record:
+def load(figure: str, profile: str = PROFILE, root: Path = RECORDED, **columns: str) -> Record:
     """The table behind a figure.
 
     Args:
         figure: its name without ending, e.g. "04_class_shares"; its table is one of `experiments.long_table`.
         profile: at which it was computed.
+        root: where profiles' figures lie.
         columns: keep rows with these values alone, e.g. judge="fitted".
     """
-    path = paths.PROJECT / "paper_figs" / profile / f"{figure}.csv"
+    path = root / profile / f"{figure}.csv"
     require(path.exists(), "recorded figure", f"{profile}/{figure}", f"a table in {path.parent}")
     table = pd.read_csv(path)
     for name, value in columns.items():
@@ -86,10 +87,3 @@ def load(figure: str, profile: str = PROFILE, **columns: str) -> Record:
 
 def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.dropna(axis=1, how="all").drop(columns=["arm", "kind"]).reset_index(drop=True)
-
-
-def picture(figure: str, profile: str = PROFILE) -> Image:
-    """A committed picture as it is, where a table cannot redraw it (samples)."""
-    path = paths.PROJECT / "paper_figs" / profile / f"{figure}.png"
-    require(path.exists(), "recorded figure", f"{profile}/{figure}", f"a picture in {path.parent}")
-    return Image(filename=path, width=900, alt=json.loads(path.with_suffix(".json").read_text())["alt"])

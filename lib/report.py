@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,3 +186,13 @@ def _document(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{style}</style></head>\n<body>{body}</body></html>\n"
     )
+
+
+def main() -> None:
+    """`python -m lib.report FOLDER FIGURES`: a report of the executed notebooks in a folder, to FOLDER/report."""
+    folder, figures = map(Path, sys.argv[1:])
+    print(build(sorted(folder.glob("[0-9]*.ipynb")), figures, folder / "report"))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,19 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
 import yaml
 
-from lib import paths, profiles, report, verify
+from lib import paths, profiles, step, workflow
 from lib.checks import BadInput, require
 
 BUILD = paths.PROJECT / "build"
 NOTIFICATION = "@jupyterlab/apputils-extension:notification"  # the JupyterLab plugin that asks about news
-STATUS_EVERY = 15  # seconds between lines that say what is running
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BadInput as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
+    except workflow.WorkflowError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
     except OSError as error:  # a full disk, no permission
         print(f"run_all.sh: {error}; nothing finished is lost, the same command goes on", file=sys.stderr)
         return 1
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--reuse-stale", action="store_true")
     parser.add_argument("--port", type=int, default=8888)
     parser.add_argument("--no-browser", action="store_true")
     parser.add_argument("-p", dest="settings", action="append", default=[], metavar="KEY=VALUE")
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _reproduce(options: argparse.Namespace) -> int:
     overrides = parse_settings(options.settings)
-    profiles.load(options.profile, overrides)
+    resolved = profiles.load(options.profile, overrides)
     require(options.seed >= 0, "--seed", options.seed, ">= 0")
     require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
     parameters = {"profile": options.profile, "seed": options.seed, "overrides": overrides}
@@ -77,32 +79,27 @@ def _reproduce(options: argparse.Namespace) -> int:
         known = papermill.inspect_notebook(str(notebook))
         require(set(parameters) <= set(known), "parameters", sorted(known), f"declared in {notebook.name}")
     folder = BUILD / options.profile
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def command(notebook: Path) -> list[str]:
-        target = str(folder / notebook.name)
-        quiet = ["--no-progress-bar", "--cwd", str(paths.NOTEBOOKS)]
-        return ["papermill", str(notebook), target, "-y", yaml.safe_dump(parameters), *quiet]
-
+    if options.reuse_stale:
+        os.environ[paths.REUSE_STALE] = "1"
     began = time.time()
-    outcomes = _run_all(chosen, command, options.jobs, folder)
+    outcomes = _execute(chosen, folder, options.jobs, separate_runs=resolved.workflow.separate_runs, **parameters)
     print(f"\n{_summary(outcomes, paths.figures(options.profile), began)}")
     print(f"\nFigures, numbers and provenance: {paths.figures(options.profile)}\nExecuted notebooks: {folder}")
-    return int(any(outcome.error for outcome in outcomes))
+    failed = any(outcome.error for outcome in outcomes)
+    if not failed:
+        print(f"Report: {folder / 'report' / 'index.html'}")
+    return int(failed)
 
 
 def _refresh(options: argparse.Namespace) -> int:
-    def command(notebook: Path) -> list[str]:
-        return ["jupytext", "--to", "ipynb", "--execute", str(notebook.with_suffix(".py"))]
-
-    BUILD.mkdir(exist_ok=True)
     os.environ["TQDM_DISABLE"] = "1"  # a stored progress bar is noise to a reader
-    chosen = select(options.only)
-    outcomes = _run_all(chosen, command, options.jobs, BUILD)
+    outcomes = _execute(select(options.only), BUILD, options.jobs, refresh=True)
     return int(any(outcome.error for outcome in outcomes))
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from lib import verify
+
     found = verify.verify(paths.figures("").resolve())
     print(verify.report(found))
     return int(not all(verdict.agrees for verdict in found))
@@ -136,6 +133,8 @@ def _lab(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from lib import report
+
     profiles.load(options.profile)
     folder = BUILD / "report"
     front = report.build(select(options.only), paths.figures(options.profile), folder)
@@ -158,12 +157,13 @@ def _test(options: argparse.Namespace) -> int:
         [*python, "pytest", "--nbval-lax", "notebooks", "--durations=10", *workers],
     ]
     with tempfile.TemporaryDirectory() as scratch:
+        threads = {"OMP_NUM_THREADS": str(_threads(options.jobs))}
         # Away from runs/ and paper_figs/: a test must neither reuse nor change what is there.
         places = {"CURATED_LOOPS_RUNS": f"{scratch}/runs", "CURATED_LOOPS_FIGURES": f"{scratch}/figures"}
-        environment = _environment(options.jobs) | places | {"TQDM_DISABLE": "1"}
+        environment = os.environ | step.ENVIRONMENT | threads | places | {"TQDM_DISABLE": "1"}
         failed = [s for s in steps if subprocess.run(s, cwd=paths.PROJECT, env=environment).returncode]
-    for step in failed:
-        print(f"run_all.sh: failed: {' '.join(step[2:])}", file=sys.stderr)
+    for broken in failed:
+        print(f"run_all.sh: failed: {' '.join(broken[2:])}", file=sys.stderr)
     return int(bool(failed))
 
 
@@ -193,48 +193,28 @@ def select(only: str) -> list[Path]:
     return chosen
 
 
-def _run_all(notebooks: list[Path], command, jobs: int, folder: Path) -> list[Outcome]:
-    """Run a command for each notebook, `jobs` at a time, saying now and then what is running."""
-    environment = _environment(min(jobs, len(notebooks)))
-    started: dict[Path, float] = {}
-
-    def run(notebook: Path) -> Outcome:
-        started[notebook] = time.time()
-        print(f"{notebook.stem}: started", flush=True)
-        log = folder / f"{notebook.stem}.log"
-        with open(log, "w") as file:
-            line = [sys.executable, "-m", *command(notebook)]
-            code = subprocess.run(line, cwd=paths.PROJECT, env=environment, stdout=file, stderr=file).returncode
-        seconds = time.time() - started.pop(notebook)
-        error = f"{_last_line(log)} (whole log: {log})" if code else None
-        print(f"{notebook.stem}: {f'FAILED: {error}' if error else 'done'} after {seconds:.0f} s", flush=True)
-        return Outcome(notebook, seconds, error)
-
-    with ThreadPoolExecutor(min(jobs, len(notebooks))) as pool:
-        futures = [pool.submit(run, notebook) for notebook in notebooks]
-        told = time.time()
-        while not all(future.done() for future in futures):
-            time.sleep(0.2)
-            if time.time() - told > STATUS_EVERY:
-                told = time.time()
-                running = [f"{path.stem} ({told - since:.0f} s)" for path, since in dict(started).items()]
-                print(f"  running: {', '.join(running)}", flush=True)
-        return [future.result() for future in futures]
+def _execute(
+    notebooks: list[Path], folder: Path, jobs: int, *, separate_runs: bool = False, **config
+) -> list[Outcome]:
+    """Run notebooks, and what they need before, through the workflow; what became of each."""
+    names = [notebook.stem for notebook in notebooks]
+    jobs = jobs if separate_runs else min(jobs, len(names))
+    config |= {"notebooks": names, "threads": _threads(jobs), "build": str(folder)}
+    ended = workflow.run(config, jobs, gpu=separate_runs and _gpu_is_there())
+    lost = step.News("", 0.0, "not started, since a job that it needs failed")
+    found = [ended.get(name, lost) for name in names]
+    return [Outcome(n, news.seconds, news.error) for n, news in zip(notebooks, found, strict=True)]
 
 
-def _environment(jobs: int) -> dict[str, str]:
-    """Threads shared out among jobs; waiting threads sleep (spinning teams slow each other down many times)."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    return os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "CURATED_LOOPS_HEADLESS": "1",  # a widget gives its picture (lib.controls)
-    }
+def _gpu_is_there() -> bool:
+    import torch  # takes seconds, and most commands need none of it
+
+    return torch.cuda.is_available()
 
 
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+def _threads(jobs: int) -> int:
+    """Threads of one of the jobs that share this machine."""
+    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _summary(outcomes: list[Outcome], figures: Path, began: float) -> str:

@@ -1,7 +1,7 @@
 """Where a run lives on disk: atomic, self-checking, resumable; and where a result came from.
 
-A run folder holds `settings.json` and one file a round. A file is written under another name, flushed and
-renamed, and carries a SHA-256 of its contents: one that does not match is named, set aside and made again.
+A run folder holds `settings.json` and one file a round, each checked when it is read: one that is damaged is
+named, set aside and made again (`lib.sealed`).
 """
 
 import fcntl
@@ -9,19 +9,21 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from lib import paths
+from lib import distributed, paths, sealed
+from lib.checks import require
 
 # What these say never changes what a run computes.
 READERS = {
@@ -32,7 +34,9 @@ READERS = {
     "figures.py",
     "image_claims.py",
     "image_figures.py",
+    "jobs.py",
     "parametric.py",
+    "plan.py",
     "pretrain.py",
     "products.py",
     "recorded.py",
@@ -40,14 +44,20 @@ READERS = {
     "reproduce.py",
     "stage.py",
     "statements.py",
+    "step.py",
     "taste.py",
     "verify.py",
+    "workflow.py",
 }
-PACKAGES = ("torch", "numpy", "scipy")
+PACKAGES = (
+    "torch", "torchvision", "numpy", "scipy", "scikit-learn", "diffusers", "safetensors", "clean-fid",
+    "torch-fidelity", "pandas", "matplotlib",
+)  # fmt: skip
+_stale: set[str] = set()  # run folders of other code that this process has read
 
 
 class Store:
-    """One run folder.
+    """One run folder. Of several processes (`lib.distributed`) the first one locks, reads and writes.
 
     Args:
         folder: made when missing.
@@ -55,53 +65,113 @@ class Store:
     """
 
     def __init__(self, folder: Path, settings: dict):
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        self.folder, self.settings = Path(folder), settings
+        if distributed.is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One process at a time in this folder; the next one waits and then finds the work done."""
+        """One process at a time in this folder; the next one says that it waits, and then finds the work done.
+
+        Raises:
+            BadInput: the folder holds a run with other settings.
+        """
+        if not distributed.is_first():
+            yield
+            return
         with open(self.folder / "lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{self.folder}: another process works here; waiting for it", file=sys.stderr, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            self._claim()
             yield
 
     def save(self, name: str, tensors: dict[str, Tensor], info: dict) -> None:
         """Write tensors and JSON-able info as one file, whole or not at all."""
-        tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}  # none shared
-        text = json.dumps(info)  # keeps the order of columns
-        path = self._path(name)
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial, {"info": text, "sha256": _content_digest(tensors, text)})
-        _flush(partial)
-        os.replace(partial, path)
+        if distributed.is_first():
+            sealed.write(self._path(name), tensors, info)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict] | None:
         """What `save` wrote; None where there is nothing, or nothing that can be trusted."""
-        path = self._path(name)
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, "pt") as file:
-                header = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            if _content_digest(tensors, header["info"]) == header["sha256"]:
-                return tensors, json.loads(header["info"])
-            reason = "its checksum does not match its contents"
-        except (SafetensorError, KeyError, TypeError, OSError) as error:
-            reason = str(error).splitlines()[0]
-        aside = path.with_suffix(f".damaged-{file_sha256(path)[:8]}")
-        os.replace(path, aside)
-        warnings.warn(f"{path} is damaged ({reason}): kept as {aside.name}, made again", stacklevel=2)
-        return None
+        return distributed.on_first(lambda: sealed.read(self._path(name)))
+
+    def _claim(self) -> None:
+        """Write settings.json, or see that it is this run's."""
+        path, own = self.folder / "settings.json", json.loads(json.dumps(self.settings))
+        there = settings_in(self.folder)
+        if there is not None:
+            others = sorted(key for key in there | own if there.get(key) != own.get(key))
+            allowed = f"empty or this run's: it holds one with another {', '.join(others)}"
+            require(not others, "run_dir", str(self.folder), allowed)
+            return
+        if path.exists():
+            sealed.set_aside(path, "its checksum does not match its contents")
+        text = json.dumps({"settings": own, "sha256": digest(own)}, indent=1, sort_keys=True)
+        sealed.write_text(path, text + "\n")
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
 
+def settings_in(folder: Path) -> dict | None:
+    """The settings of the run in a folder; None where there are none, or none that can be trusted."""
+    try:
+        found = json.loads((folder / "settings.json").read_text())
+        return found["settings"] if found["sha256"] == digest(found["settings"]) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find(name: str, settings: dict, parts: list[str]) -> Store:
+    """The store of a run, finished or not.
+
+    With $CURATED_LOOPS_REUSE_STALE, a run that this code has not finished is read from the newest finished one
+    of equal settings, whatever code computed it: a warning says so, and `stale` names it from then on.
+
+    Args:
+        name: of the run.
+        settings: of the run.
+        parts: names of everything a finished run has saved.
+    """
+    own = folder(name, settings)
+    if os.environ.get(paths.REUSE_STALE) and not _holds(own, parts):
+        for other in _others(own, settings, parts):
+            store = Store(other, settings)
+            if all(store.load(part) is not None for part in parts):
+                warnings.warn(f"{other.name}: computed by other code than this tree's, reused", stacklevel=3)
+                _stale.add(other.name)
+                return store
+    return Store(own, settings)
+
+
+def stale() -> list[str]:
+    """Folders of runs and weights by other code that this process has read: what it computes rests on them."""
+    return sorted(_stale)
+
+
 def folder(name: str, settings: dict) -> Path:
-    """The folder of a run: its name, a digest of its settings, and one of the code that computes it."""
-    return paths.runs() / f"{name}-{digest(settings)[:8]}-{code_digest()[:8]}"
+    """The folder of a run: its name, a digest of its settings, and one of the code that computes it.
+
+    What rests on stale results has a folder of its own, so that it never passes for a result of this code alone.
+    """
+    code = code_digest()
+    if _stale:
+        code = hashlib.sha256("".join([code, *stale()]).encode()).hexdigest()
+    return paths.runs() / f"{name}-{digest(settings)[:8]}-{code[:8]}"
+
+
+def _holds(folder: Path, parts: list[str]) -> bool:
+    return all((folder / f"{part}.safetensors").exists() for part in parts)
+
+
+def _others(own: Path, settings: dict, parts: list[str]) -> list[Path]:
+    """Finished folders of equal name and settings, the newest first."""
+    pattern = f"{own.name.rpartition('-')[0]}-*"
+    there = [path for path in own.parent.glob(pattern) if path != own and _holds(path, parts)]
+    equal = [path for path in there if settings_in(path) == json.loads(json.dumps(settings))]
+    return sorted(equal, key=lambda path: (path / f"{parts[-1]}.safetensors").stat().st_mtime, reverse=True)
 
 
 def digest(settings: dict) -> str:
@@ -109,9 +179,11 @@ def digest(settings: dict) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def tensors_sha256(*tensors: Tensor) -> str:
+    """SHA-256 of what tensors hold, with their types and shapes."""
+    return sealed.content_digest(
+        {f"{i:06d}": value.detach().cpu().contiguous() for i, value in enumerate(tensors)}, ""
+    )
 
 
 def code_digest() -> str:
@@ -124,39 +196,49 @@ def code_digest() -> str:
     return total.hexdigest()
 
 
-def provenance() -> dict:
-    """Commit, code, machine and versions behind a result computed now."""
+def provenance(generator: object = None, *, seconds: float = 0.0) -> dict:
+    """Commit, code, machine, versions, time and memory behind a result computed now.
+
+    Args:
+        generator: the model behind it, whose device and precision are told; without one, those of the process.
+        seconds: that it took, up to now.
+    """
+    started = datetime.now(UTC) - timedelta(seconds=seconds)
     return {
         "commit": _git("rev-parse", "HEAD") or "not a git checkout",
         "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
         "code_sha256": code_digest(),
+        "stale": stale(),
         "processor": platform.processor() or platform.machine(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        **_hardware(generator),
+        "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "peak_memory_mib": peak_memory_mib(),
     }
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    _flush(partial)
-    os.replace(partial, path)
+def peak_memory_mib() -> int:
+    """The largest memory that this process has held so far, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
-def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _content_digest(tensors: dict[str, Tensor], text: str) -> str:
-    total = hashlib.sha256(text.encode())
-    for key in sorted(tensors):
-        total.update(f"{key} {tensors[key].dtype} {tuple(tensors[key].shape)}".encode())
-        total.update(tensors[key].reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
+def _hardware(generator: object) -> dict:
+    """Device, types of numbers, and what of the device's memory was used at most."""
+    cuda = torch.cuda.is_available() if generator is None else str(getattr(generator, "device", "cpu")) != "cpu"
+    found = {
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+    if hasattr(generator, "precision"):
+        found["precision"] = generator.precision  # of matrix products and convolutions
+    if cuda:
+        found["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
+    return found
 
 
 def _git(*arguments: str) -> str | None:

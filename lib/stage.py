@@ -135,8 +135,8 @@ def states(paths: dict[str, Path], rounds: Sequence[int]) -> Figure:
         mean.plot(path.curves["round"], path.curves["mean"], color=MEAN, lw=1.2)
         kl.plot(path.curves["round"], path.curves["kl_start"], color=START, lw=1.2)
         kl.plot(path.curves["round"], path.curves["kl_limit"], color=LIMIT, lw=1.2)
-        mean.set(ylim=(-0.02, 1.05), xlim=(-0.5, ROUNDS + 0.5))
-        kl.set(ylim=KL_RANGE, xlim=(-0.5, ROUNDS + 0.5), yscale="log")
+        mean.set(ylim=(-0.02, 1.05), xlim=(-0.5, ROUNDS + 0.5), box_aspect=1)
+        kl.set(ylim=KL_RANGE, xlim=(-0.5, ROUNDS + 0.5), yscale="log", box_aspect=1)
     titles = ["reward $r$", *(f"$p_{{{t}}}$" for t in rounds), "$E_{p_t}[e^r]$", "KL, nats"]
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title)
@@ -197,4 +197,5 @@ def _image(axis, field: np.ndarray, extent: float, colours: str, title: str, lim
 
 def _over_rounds(axis, label: str, **options) -> None:
     axis.set(xlim=(-0.5, ROUNDS + 0.5), xlabel="retraining round $t$", title=label, **options)
+    axis.set_box_aspect(1)  # level with the densities beside it
     axis.xaxis.get_major_locator().set_params(integer=True)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import profiles, runs
+from lib import profiles, runs, sealed
 from lib.checks import BadInput
 
 
@@ -17,17 +17,19 @@ class Verdict:
         files: files that are not those the figure was saved with: "name: missing" or "name: altered".
         code: whether the code that decides what a run computes is what it was.
         settings: settings of the profile that differ: "key: then -> now".
+        stale: runs and weights by older code that went into it.
     """
 
     figure: str
     files: list[str]
     code: bool
     settings: list[str]
+    stale: list[str]
 
     @property
     def agrees(self) -> bool:
         """Nothing has changed."""
-        return not self.files and self.code and not self.settings
+        return not self.files and self.code and not self.settings and not self.stale
 
 
 def verify(root: Path) -> list[Verdict]:
@@ -42,6 +44,7 @@ def report(verdicts: list[Verdict]) -> str:
         code = [] if v.code else ["lib: has changed since this was computed"]
         lines.append(f"{v.figure:<32}{'agrees' if v.agrees else 'DIFFERS'}")
         lines += [f"    {change}" for change in [*v.files, *code, *v.settings]]
+        lines += [f"    {name}: was computed by other code, and reused" for name in v.stale]
     differing = sum(not v.agrees for v in verdicts)
     return "\n".join([*lines, f"{len(verdicts) - differing} of {len(verdicts)} figures agree with this tree"])
 
@@ -53,10 +56,11 @@ def _verdict(path: Path) -> Verdict:
         there = path.with_name(file)
         if not there.exists():
             files.append(f"{file}: missing")
-        elif runs.file_sha256(there) != digest:
+        elif sealed.file_sha256(there) != digest:
             files.append(f"{file}: altered")
-    same_code = about["provenance"]["code_sha256"] == runs.code_digest()
-    return Verdict(name, files, same_code, _changed(about["profile"]))
+    origin = about["provenance"]
+    same_code = origin["code_sha256"] == runs.code_digest()
+    return Verdict(name, files, same_code, _changed(about["profile"]), origin.get("stale", []))
 
 
 def _changed(then: dict) -> list[str]:
@@ -68,5 +72,5 @@ def _changed(then: dict) -> list[str]:
     return [
         f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}"
         for key in sorted(then | now)
-        if then.get(key) != now.get(key)
+        if then.get(key) != now.get(key) and not key.startswith("workflow.")  # which changes no result
     ]

@@ -1,7 +1,8 @@
 """Network weights on disk: a safetensors file, and beside it a JSON card that says how they were made."""
 
 import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lib import sealed
 from lib.checks import BadInput
 
 
@@ -26,11 +28,8 @@ def save_weights(path: str | Path, state: dict[str, Tensor], card: dict, *, half
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: _stored(value, half) for name, value in state.items()}
     text = json.dumps(card, indent=2) + "\n"
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
-    os.replace(partial, path)
-    partial.write_text(text)
-    os.replace(partial, path.with_suffix(".json"))
+    sealed.replace(path, path.with_suffix(".partial"), lambda partial: save_file(tensors, partial))
+    sealed.write_text(path.with_suffix(".json"), text)
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:
@@ -59,3 +58,19 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             f"weights {path}: {reading.name} is not readable ({error}): train them again or restore the file"
         ) from error
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
+
+
+@contextmanager
+def as_described(path: str | Path) -> Iterator[None]:
+    """Build a network in the body from a card and fill it.
+
+    Raises:
+        BadInput: the card describes no network, or another one than the weights are of.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError, BadInput) as error:  # of the constructor, and of load_state_dict
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"weights {path}: the card does not describe them ({reason}): train them again or restore the files"
+        ) from error

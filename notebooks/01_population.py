@@ -48,7 +48,6 @@ from lib.seeds import derive
 profile = profiles.load(profile, overrides)
 figures.use_style()
 pd.options.display.float_format = "{:.4g}".format
-pd.options.display.max_colwidth = None
 
 # %% [markdown]
 # ## 1. How a choice works
@@ -86,7 +85,8 @@ products.figure(fig, "01_choice", profile, seed=seed, numbers=replays, alt=alt)
 
 # %% [markdown]
 # Left, the four samples with their probabilities; the ring marks the one that this person kept. The likeliest
-# need not win: that is what makes curation a gentle push and not a hard filter. Right, the frequencies.
+# need not win: that is what makes curation a gentle push and not a hard filter. Right, the frequencies. In the
+# table above, `law` is Luce's probability, `kept` the frequency and `error` its standard error.
 
 # %% [markdown]
 # ## 2. The exact dynamics
@@ -100,9 +100,9 @@ products.figure(fig, "01_choice", profile, seed=seed, numbers=replays, alt=alt)
 #
 # $$p_{t+1} = \frac{1}{1+\lambda}\, p_{\mathrm{ref}} + \frac{\lambda}{1+\lambda}\, p_t\, H^K_{p_t} ,$$
 #
-# where $\lambda$ is the ratio of synthetic to real data, and $\lambda = \infty$ means curated data only. $H$
-# needs no random numbers: it is one smooth integral over the law of the reward (`lib/population.py`). No
-# density can grow more than $K$-fold in one round.
+# where $p_{\mathrm{ref}}$ is the law of the real data, $\lambda$ the ratio of synthetic to real data, and $\lambda
+# = \infty$ means curated data only. $H$ needs no random numbers: it is one smooth integral over the law of the
+# reward (`lib/population.py`). No density can grow more than $K$-fold in one round.
 #
 # **Expected:** with curated data only, seven of the eight modes die. With real data mixed in, all survive.
 
@@ -170,7 +170,8 @@ products.figure(fig, "01_heat_maps", profile, seed=seed, numbers=numbers, alt=al
 # ### Lemma 2.1: large menus
 #
 # As $K \to \infty$, one round becomes the tilt $p_{t+1} = p_t e^r / \mathbb{E}_{p_t}[e^r]$, so $p_t \propto p_0
-# e^{t r}$: the optimum of KL-regularised reward maximisation with strength $1/t$.
+# e^{t r}$: the optimum of KL-regularised reward maximisation with strength $1/t$, which is what reinforcement
+# learning from human feedback (RLHF) aims at. The loop gets there without ever computing a reward's gradient.
 #
 # **Expected:** $\|p_t - p_0 e^{tr}/Z\|_1$ falls like $1/K$, since the mean of $K - 1$ other samples fluctuates
 # with variance of order $1/K$. On log-log axes: slope $-1$.
@@ -391,8 +392,7 @@ found = [
     claims.theorem_2_4_claim(near),
     *claims.threshold_claims(across, rare),
 ]
-measured = claims.table(found, measured=True)
-measured[["claim", "measured"]]
+products.listing(claims.table(found, measured=True)[["claim", "measured"]])
 
 # %% tags=["nbval-check-output"]
 products.verdicts(found, "01_population", profile)

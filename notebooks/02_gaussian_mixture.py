@@ -47,9 +47,10 @@ pd.Series(settings.toy.model_dump(), name="toy settings").to_frame()
 # %% [markdown]
 # ## The data and the reward
 #
-# Eight modes sit on a circle of radius 2. The reward is flat and maximal, $r = 0$, within $r_{\min}$ of one
-# centre $\mu_\star$ and falls linearly outside: $r(x) = -\gamma \max(0, \lVert x - \mu_\star \rVert - r_{\min})$.
-# The paper gives the circle, $\gamma = 10$ and the form of $r$; mode width and $r_{\min}$ are our choice:
+# The table holds the profile's settings; `profiles/quick.yaml` says what each means. Eight modes sit on a circle
+# of radius 2. The reward is flat and maximal, $r = 0$, within $r_{\min}$ of one centre $\mu^*$ and falls
+# linearly outside: $r(x) = -\gamma \max(0, \lVert x - \mu^* \rVert - r_{\min})$. The paper gives the circle,
+# $\gamma = 10$ and the form of $r$; mode width and $r_{\min}$ are our choice:
 
 # %%
 print(f"mode width {data.std}, rewarded centre ({data.centre[0]:.2f}, {data.centre[1]:.2f}), r_min {data.r_min}")
@@ -184,7 +185,8 @@ for what, value in (gaps | stds).items():
 # **Where we differ from the paper.** Mode width, $r_{\min}$, sample counts, $K$ and $\lambda$ are not stated
 # there; ours are in the table at the top. With $K = 4$ and $\lambda = 1$ the loop lies outside the range $\lambda
 # < 1/(K-1)$ where Theorem 2.4 gives a bound, and is stable all the same. The $K = 1$ control and the exact curves
-# are our addition.
+# are our addition. The loop without choice is the subject of Bertrand et al. (ICLR 2024) and, as "MAD", of
+# Alemohammad et al. (ICLR 2024): what our control shows is what they study.
 
 # %% tags=["nbval-check-output"]
 products.verdicts(claims.toy_claims(experiment, data.n_groups, separate=True), "02_gaussian_mixture", settings)

@@ -120,6 +120,11 @@ pd.concat([left, exact]).round(4).set_axis([*(f"seed {s}" for s in range(seed, s
 #   than the exact law does. So the count of live arcs hangs on where the cut is made, and the verdict below asks
 #   instead whether the rewarded arc takes over.
 # - **Real data holds the loop.** Both moons stay, and $E[e^r]$ ends well above its start.
+# - **Without choice the shares wander.** In the control (grey) the shares of the arcs drift away from their exact,
+#   constant values in every seed, further and further (last panel), and the rewarded arc loses a little. Nothing
+#   is chosen there: this is model error, and in the end it is larger than the distance of the other two arms from
+#   their exact shares. Choice and real data both pull a loop back to where the exact one is; left alone, errors
+#   add up.
 # - **Width.** The reward is flat on its top and cannot see the shape of the patch there; only the sampler and the
 #   fit decide it. That is where the trained loop leaves the exact curve most.
 #

@@ -171,13 +171,14 @@ Markdown(
 #
 # **Where we differ.** The paper assumes that everyone chooses by one reward and that the loop sees infinitely many
 # choices. Section 3 replaces the reward by one learned from few clicks, which is how such loops would run in
-# practice; that part is ours. The explorer's grid is coarser than notebook 01's; the first verdict says by how
-# little that matters.
+# practice; that part is ours. Curators who are noisy or mean harm were studied since by Wei and Zhang (ICML 2025),
+# and crowds with several rewards by Zhao, Fu and Pham (2025). The explorer's grid is coarser than notebook 01's;
+# the first verdict says by how little that matters.
 
 # %%
 coarse = explorer.coarseness(explorer.STORIES, profile.population.grid)
 found = [claims.explorer_claim(coarse), *claims.story_claims(stories), *claims.taste_claims(study)]
-claims.table(found, measured=True)[["claim", "measured"]]
+products.listing(claims.table(found, measured=True)[["claim", "measured"]])
 
 # %% tags=["nbval-check-output"]
 products.verdicts(found, "08_explorer", profile)

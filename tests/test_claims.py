@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.claims import Claim, table, toy_claims, worst_gap
+from lib.claims import Claim, own_claims, table, tour_claims, toy_claims, worst_gap
 from lib.experiments import Experiment
 
 COLLAPSE, TAKEN, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED = range(9)
@@ -108,3 +108,48 @@ def test_the_table_shows_verdicts_and_on_request_their_numbers():
 
 def test_verdicts_are_plain_booleans():
     assert all(type(v) is bool or isinstance(v, np.bool_) for v in verdicts())
+
+
+def own_verdicts(change=None):
+    """Verdicts of one run in each arm on two groups; `change` = (arm, column, round, value)."""
+    shares = {"curated": [0.5, 1.0], "mixed": [0.5, 0.7], "control": [0.5, 0.5]}
+    runs, exact = {}, {}
+    for arm, share in shares.items():
+        columns = {"round": range(2), "share_0": share, "share_1": [1 - x for x in share]}
+        exact[arm] = pd.DataFrame(columns)
+        live = [sum(x >= 0.01 for x in pair) for pair in zip(share, columns["share_1"], strict=True)]
+        measured = exact[arm].assign(mean_reward=share, mean_exp_reward=share, live_groups=live)
+        if change and change[0] == arm:
+            measured.loc[change[2], change[1]] = change[3]
+        runs[arm] = [SimpleNamespace(history=measured, config=SimpleNamespace(seed=0))]
+    return [claim.holds for claim in own_claims("x", Experiment(runs, exact))]
+
+
+@pytest.mark.parametrize(
+    ("claim", "change"),
+    [
+        (0, ("curated", "live_groups", 1, 2)),
+        (0, ("curated", "mean_reward", 1, 0.4)),
+        (0, ("curated", "mean_reward", 1, math.nan)),
+        (1, ("mixed", "live_groups", 0, 1)),
+        (1, ("mixed", "mean_exp_reward", 1, 0.5)),
+        (2, ("curated", "share_0", 1, 0.6)),
+        (2, ("mixed", "share_0", 0, math.nan)),
+    ],
+)
+def test_each_claim_about_ones_own_loop_can_fail(claim, change):
+    assert own_verdicts() == [True] * 3
+    assert [i for i, holds in enumerate(own_verdicts(change)) if not holds] == [claim]
+
+
+def test_the_tours_claims_hold_and_can_fail():
+    table = pd.DataFrame({
+        "loop": ["curated", "curated", "mixed", "mixed"], "round": [0, 1, 0, 1],
+        "share_0": [0.5, 0.02, 0.5, 0.3], "share_1": [0.5, 0.98, 0.5, 0.7], "mean": [0.5, 1.0, 0.5, 0.7],
+    })  # fmt: skip
+    assert [claim.holds for claim in tour_claims(table, 1)] == [True, True]
+    assert [claim.holds for claim in tour_claims(table, 0)] == [False, True]
+    table.loc[3, "share_0"] = 0.005
+    assert [claim.holds for claim in tour_claims(table, 1)] == [True, False]
+    table.loc[3, ["share_0", "mean"]] = 0.3, 0.5
+    assert [claim.holds for claim in tour_claims(table, 1)] == [True, False]

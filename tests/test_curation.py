@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lib import population
+from lib import curation, population
 from lib.checks import BadInput
 from lib.curation import k_choice
 
@@ -27,7 +27,8 @@ def test_one_menu_follows_luces_rule():
 @pytest.mark.parametrize("menus", ["disjoint", "resample"])
 def test_kept_types_follow_the_exact_law_of_a_menu_of_k(k, menus):
     values, prob = np.array([-1.0, 0.0, 1.5]), np.array([0.5, 0.3, 0.2])
-    reward = torch.tensor(np.repeat(values, (prob * 300_000).astype(int)))
+    reward = np.random.default_rng(k).permutation(np.repeat(values, (prob * 300_000).astype(int)))
+    reward = torch.tensor(reward)
     counts = kept_counts(reward, k, 60_000, values, seed=k, menus=menus)
     expected = 60_000 * prob * population.choice_weight(values, prob, k)
     assert stats.chisquare(counts, expected).pvalue > 1e-3
@@ -55,6 +56,15 @@ def test_large_pool_matches_the_population_step(menus):
     share, expected = np.bincount(bins[kept], minlength=6) / 20_000, np.bincount(bins, exact, minlength=6)
     z = (share - expected) / np.sqrt(expected * (1 - expected) / 20_000)
     assert np.abs(z).max() < 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_blocks_of_menus_cover_every_menu_once(monkeypatch, dtype):
+    monkeypatch.setattr(curation, "BLOCK", 7)
+    reward = torch.randn(400, generator=torch.Generator().manual_seed(1)).to(dtype)
+    kept = k_choice(reward, 4, 100, seed=0)
+    assert torch.equal(kept % 100, torch.arange(100))
+    assert reward[kept].double().mean() > reward.double().mean() + 0.3
 
 
 def test_disjoint_menus_show_no_sample_twice_and_deliver_the_count_asked_for():

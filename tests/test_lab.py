@@ -1,4 +1,4 @@
-"""JupyterLab as run_all.sh opens it: on this machine only, behind a token, gone at Ctrl-C; the explorer in it."""
+"""JupyterLab as run_all.sh opens it: on this machine only, behind a token, gone at Ctrl-C; all notebooks in it."""
 
 import json
 import os
@@ -12,15 +12,25 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from lib import paths, report
 
-SHOTS = paths.PROJECT / "build" / "screenshots"
-PATIENCE = 240  # seconds for JupyterLab to start, and for the notebook's cells to run
+SHOTS = "CURATED_LOOPS_SHOTS"  # environment variable: a folder for screenshots; none are kept without it
+NAMES = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
+PATIENCE = 240  # seconds for JupyterLab to start, and for a notebook's cells to run
 MOVES = 12  # key presses on each slider
 PROMPT = 100  # milliseconds from a key to the new picture; a busy machine gets three times as long
+SIZE = {"width": 1400, "height": 1000}
+# A reader's settings, but for two: nothing is saved into the tree, and cells out of sight are drawn too.
+SETTINGS = {
+    "docmanager-extension/plugin": {"autosave": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
 # Notes when the picture of the explorer gets a new source, and when a key goes down.
 WATCH = """
 () => {
@@ -31,6 +41,24 @@ WATCH = """
   document.addEventListener('keydown', () => window.pressed.push(performance.now()), true);
 }
 """
+FRONT = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # the notebook in front
+# What a reader would see of it now.
+LOOK = """
+() => {
+  const front = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
+  const all = selector => [...front.querySelectorAll(selector)];
+  const broken = ['error', 'stderr'].map(kind => `[data-mime-type="application/vnd.jupyter.${kind}"]`);
+  return {
+    name: document.querySelector('.jp-mod-current .lm-TabBar-tabLabel').textContent,
+    code: all('.jp-CodeCell').length,
+    pictures: all('.jp-OutputArea-output img').filter(i => i.complete && i.naturalWidth > 0).length,
+    formulas: all('mjx-container').length,
+    faults: all([...broken, 'mjx-merror'].join()).map(e => e.textContent.slice(0, 200)),
+    wide: all('.jp-OutputArea-output').filter(e => e.scrollWidth > e.clientWidth + 1)
+      .map(e => e.textContent.slice(0, 60)),
+  };
+}
+"""
 
 
 def free_port() -> int:
@@ -39,19 +67,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def lab(scratch):
-    """A running `run_all.sh lab` on the explorer: (process, address with its token)."""
-    (scratch / "settings").mkdir()
-    # The reader's own settings and workspaces stay out of it.
-    own = {"JUPYTERLAB_SETTINGS_DIR": f"{scratch}/settings", "JUPYTERLAB_WORKSPACES_DIR": f"{scratch}/workspaces"}
-    command = [sys.executable, "-m", "lib.reproduce", "lab", "--no-browser", "--only", "08"]
-    log = scratch / "lab.log"
-    command += ["--port", str(free_port())]
+@contextmanager
+def running_lab(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A `run_all.sh lab` with its settings, runs and figures in a folder: (process, address with its token)."""
+    for plugin, values in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    own = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    own |= {"CURATED_LOOPS_RUNS": "runs", "CURATED_LOOPS_FIGURES": "figures"}
+    environment = os.environ | {name: str(folder / place) for name, place in own.items()}
+    command = [sys.executable, "-m", "lib.reproduce", "lab", "--no-browser", "--port", str(free_port())]
+    log = folder / "lab.log"
     screen, keyboard = os.openpty()  # Ctrl-C at a terminal would ask for confirmation
     with open(log, "w") as file:
         streams = {"stdin": keyboard, "stdout": file, "stderr": file}
-        process = subprocess.Popen(command, cwd=paths.PROJECT, env=os.environ | own, **streams)
+        process = subprocess.Popen(command, cwd=paths.PROJECT, env=environment, **streams)
     try:
         yield process, _address(log, process)
     finally:
@@ -61,7 +92,7 @@ def lab(scratch):
         os.close(keyboard)
 
 
-def _address(log, process) -> str:
+def _address(log: Path, process: subprocess.Popen) -> str:
     for _ in range(PATIENCE * 5):
         found = re.search(r"http://127\.0\.0\.1:\d+/\S*token=\w+", log.read_text())
         if found:
@@ -71,65 +102,117 @@ def _address(log, process) -> str:
     raise AssertionError(log.read_text())
 
 
-def test_it_wants_the_token_and_stops_at_ctrl_c(lab):
-    process, address = lab
-    root, token = re.match(r"(http://[^/]+)/.*token=(\w+)", address).groups()
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{root}/api/contents", timeout=10)
-    assert refused.value.code == 403
-    with urllib.request.urlopen(f"{root}/api/contents/notebooks?token={token}", timeout=10) as answer:
-        names = {entry["name"] for entry in json.load(answer)["content"]}
-    assert {path.name for path in paths.NOTEBOOKS.glob("*.ipynb")} <= names
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 0
+def test_it_opens_the_tour_wants_the_token_and_stops_at_ctrl_c(scratch):
+    with running_lab(scratch) as (process, address):
+        assert "/lab/tree/notebooks/00_start_here.ipynb" in address
+        root, token = re.match(r"(http://[^/]+)/.*token=(\w+)", address).groups()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{root}/api/contents", timeout=10)
+        assert refused.value.code == 403
+        with urllib.request.urlopen(f"{root}/api/contents/notebooks?token={token}", timeout=10) as answer:
+            names = {entry["name"] for entry in json.load(answer)["content"]}
+        assert {f"{name}.ipynb" for name in NAMES} <= names
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
 
 
-@pytest.fixture
-def page():
-    """A page of the system's Chromium."""
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A page of the system's Chromium with a running JupyterLab in it."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    browser = next(filter(None, map(shutil.which, report.BROWSERS)), None)
-    if browser is None:
+    found = next(filter(None, map(shutil.which, report.BROWSERS)), None)
+    if found is None:
         pytest.skip(f"none of {', '.join(report.BROWSERS)} is installed")
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    with api.sync_playwright() as play:
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        window = play.chromium.launch(executable_path=browser, args=options)
-        yield window.new_page(viewport={"width": 1500, "height": 1000})
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with running_lab(tmp_path_factory.mktemp("lab")) as (_, address), api.sync_playwright() as play:
+        window = play.chromium.launch(executable_path=found, args=options)
+        page = window.new_page(viewport=SIZE)
+        page.goto(address)
+        page.wait_for_selector(f"{FRONT} .jp-CodeCell", timeout=1000 * PATIENCE)
+        yield page
         window.close()
 
 
-def _open_and_run(page, address: str) -> None:
-    page.goto(address)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=1000 * PATIENCE)
-    page.wait_for_timeout(1500)  # a question about news would come by now
+def _open(page, name: str) -> None:
+    """Open a notebook from the list of files, as a reader would, and wait until all that is stored is drawn."""
+    page.locator(f".jp-DirListing-item[title*='{name}.ipynb']").dblclick()
+    stored = json.dumps(_stored(name))
+    drawn = f"""() => {{
+      const [seen, stored] = [({LOOK})(), {stored}];
+      const same = ['name', 'code', 'pictures'].every(key => seen[key] == stored[key]);
+      return same && seen.formulas >= stored.formulas;
+    }}"""
+    page.wait_for_function(drawn, timeout=1000 * PATIENCE)
+
+
+def _stored(name: str) -> dict:
+    """Code cells and pictures of a notebook as it lies on disk, and formulas that stand in lines of their own."""
+    cells = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+    kinds = [kind for cell in cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    prose = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return {
+        "name": f"{name}.ipynb",
+        "code": sum(cell["cell_type"] == "code" for cell in cells),
+        "pictures": sum(kind.startswith("image/") for kind in kinds),
+        "formulas": prose.count("$$") // 2,
+    }
+
+
+def _shoot(page, name: str) -> None:
+    """Keep screenshots of a whole notebook, one a screenful, where somebody asked for them."""
+    if not os.environ.get(SHOTS):
+        return
+    folder = Path(os.environ[SHOTS])
+    folder.mkdir(parents=True, exist_ok=True)
+    panel = page.locator(f"{FRONT} .jp-WindowedPanel-outer")
+    height, step = panel.evaluate("e => [e.scrollHeight, e.clientHeight]")
+    for i, top in enumerate(range(0, height, step)):
+        panel.evaluate("(e, top) => { e.scrollTop = top; }", top)
+        page.wait_for_timeout(150)
+        page.screenshot(path=folder / f"{name}_{i:02d}.png")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stored_notebook_opens_whole_and_without_faults(page, name):
+    _open(page, name)
+    _shoot(page, name)
+    seen = page.evaluate(LOOK)
+    assert seen["faults"] == []
+    assert seen["wide"] == []  # nothing needs scrolling sideways
     assert page.locator(".Toastify__toast", has_text="news").count() == 0
-    page.screenshot(path=SHOTS / "lab_opened.png")
+
+
+def _restart_and_run_all(page, name: str) -> None:
+    _open(page, name)
     page.get_by_text("Run", exact=True).first.click()
-    page.get_by_text("Run All Cells", exact=True).click()
-    page.locator(".widget-slider").first.wait_for(timeout=1000 * PATIENCE)
-    for _ in range(3):  # between two cells the kernel is idle for a moment too
-        page.get_by_text("| Idle").wait_for(timeout=1000 * PATIENCE)
-        page.wait_for_timeout(700)
+    page.get_by_text("Restart Kernel and Run All Cells…", exact=True).click()
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    prompts = page.locator(f"{FRONT} .jp-CodeCell .jp-InputPrompt")
+    prompts.filter(has_text="[*]").first.wait_for(timeout=1000 * PATIENCE)  # it has begun
+    done = f"() => [...document.querySelectorAll('{FRONT} .jp-CodeCell .jp-InputPrompt')]"
+    done += ".every((prompt, i) => prompt.textContent == `[${i + 1}]:`)"
+    page.wait_for_function(done, timeout=1000 * PATIENCE)
+    assert page.evaluate(LOOK)["faults"] == []
 
 
-def test_sliders_and_clicks_move_the_figures_in_time(lab, page):
-    _, address = lab
-    _open_and_run(page, address)
+def test_the_tour_runs_from_the_top(page):
+    _restart_and_run_all(page, "00_start_here")
+    assert page.evaluate(LOOK)["pictures"] == _stored("00_start_here")["pictures"]
+
+
+def test_sliders_and_clicks_move_the_figures_in_time(page):
+    _restart_and_run_all(page, "08_explorer")
     of = {name: page.locator(".widget-slider", has_text=name).locator(".noUi-handle") for name in ("round t", "γ")}
     of["γ"].scroll_into_view_if_needed()
-    page.screenshot(path=SHOTS / "explorer_before.png")
     page.evaluate(WATCH)
     waits = [_move(page, of["round t"], "ArrowRight") for _ in range(MOVES)]
     waits += [_move(page, of["γ"], "ArrowLeft") for _ in range(MOVES)]
-    page.screenshot(path=SHOTS / "explorer_after.png")
     print(f"slider to figure: median {statistics.median(waits):.0f} ms, slowest {max(waits):.0f} ms")
     for letter in "ABC":
         page.get_by_role("button", name=f"I like {letter}").click()
     page.get_by_role("button", name="retrain").click()
     page.get_by_text("3 clicks, round 1").wait_for(timeout=10_000)
-    page.get_by_role("button", name="retrain").scroll_into_view_if_needed()
-    page.screenshot(path=SHOTS / "curator.png")
+    _shoot(page, "08_live")
     assert statistics.median(waits) < 3 * PROMPT
 
 

@@ -1,6 +1,7 @@
 """What nbval does not check: pairs agree, notebooks were run in order, checked cells have stored outputs."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,18 @@ def test_claims_are_checked_and_have_a_stored_output(name):
         assert [output["output_type"] for output in cell["outputs"]] == ["stream"]
         assert cell["outputs"][0]["name"] == "stdout"
         assert "holds" in "".join(cell["outputs"][0]["text"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_verdict_wraps_on_a_screen_of_1400_pixels(name):
+    text = "".join("".join(output["text"]) for cell in tagged(name, CHECKED) for output in cell["outputs"])
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_tour_leads_to_every_other_notebook():
+    text = (paths.NOTEBOOKS / "00_start_here.py").read_text()
+    links = set(re.findall(r"\]\((\w+)\.ipynb\)", text))
+    assert links == set(NAMES) - {"00_start_here"}
 
 
 @pytest.mark.parametrize("name", NAMES)

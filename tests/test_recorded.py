@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import image_claims, paths, recorded
+from lib import image_claims, recorded
 from lib.checks import BadInput
 from lib.experiments import Experiment, long_table
 
@@ -33,14 +33,13 @@ def history(seeds, rounds, shift):
 
 
 @pytest.fixture
-def there(tmp_path, monkeypatch):
+def there(tmp_path):
     """An experiment, and the folder in which its table is recorded with a floor and a judge."""
     runs = {arm: history([0, 1], 3, shift) for arm, shift in (("curated", 0.3), ("mixed", 0.1), ("control", 0.0))}
     exact = {arm: history([0], 3, 0.2).drop(columns=["seed", "seconds"]) for arm in runs}
     experiment = Measured(runs, exact)
-    monkeypatch.setattr(paths, "PROJECT", tmp_path)
-    folder = tmp_path / "paper_figs" / "cifar"
-    folder.mkdir(parents=True)
+    folder = tmp_path / "cifar"
+    folder.mkdir()
     floor = {"precision": 0.9, "recall": 0.8}
     tables = [long_table(experiment, floor, judge=judge) for judge in ("fitted", "smoothed")]
     pd.concat(tables).to_csv(folder / "05_x.csv", index=False, float_format="%.6g")
@@ -53,8 +52,8 @@ def there(tmp_path, monkeypatch):
     return experiment
 
 
-def test_histories_and_exact_dynamics_come_back(there):
-    record = recorded.load("05_x", judge="fitted")
+def test_histories_and_exact_dynamics_come_back(there, tmp_path):
+    record = recorded.load("05_x", root=tmp_path, judge="fitted")
     assert record.arms == there.arms
     assert record.seeds == [0, 1]
     for arm in there.arms:
@@ -67,14 +66,14 @@ def test_histories_and_exact_dynamics_come_back(there):
     assert record.floor == {"precision": 0.9, "recall": 0.8}
 
 
-def test_claims_of_a_record_are_those_of_its_runs(there):
-    record = recorded.load("05_x", judge="fitted")
+def test_claims_of_a_record_are_those_of_its_runs(there, tmp_path):
+    record = recorded.load("05_x", root=tmp_path, judge="fitted")
     for claims in (image_claims.quality_claims, lambda e: image_claims.bias_claims(e, "fitted", 15.0)):
         assert claims(record) == claims(there)
 
 
-def test_a_caption_names_profile_seeds_size_and_commit(there):
-    source = recorded.load("05_x", judge="smoothed").source
+def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):
+    source = recorded.load("05_x", root=tmp_path, judge="smoothed").source
     for part in (
         "`cifar`",
         "seed(s) 0, 1",
@@ -87,8 +86,6 @@ def test_a_caption_names_profile_seeds_size_and_commit(there):
         assert part in source
 
 
-def test_what_was_not_recorded_is_named(there):
+def test_what_was_not_recorded_is_named(there, tmp_path):
     with pytest.raises(BadInput, match=r"cifar/99_nothing"):
-        recorded.load("99_nothing")
-    with pytest.raises(BadInput, match=r"cifar/99_nothing"):
-        recorded.picture("99_nothing")
+        recorded.load("99_nothing", root=tmp_path)

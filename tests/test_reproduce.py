@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lib import controls, paths, reproduce
+from lib import controls, paths, reproduce, step
 from lib.checks import BadInput
 
 TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "population.rounds_mixed=3"]
@@ -83,7 +83,7 @@ def test_a_notebook_that_fails_makes_the_command_fail(capsys, tmp_path, monkeypa
 
 
 def test_headless_runs_are_told_that_nobody_moves_a_slider():
-    assert reproduce._environment(1)[controls.HEADLESS] == "1"
+    assert step.ENVIRONMENT[controls.HEADLESS] == "1"
 
 
 def test_help_needs_no_environment(tmp_path):

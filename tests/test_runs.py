@@ -5,7 +5,8 @@ import warnings
 import pytest
 import torch
 
-from lib import runs
+from lib import runs, sealed
+from lib.checks import BadInput
 from lib.runs import Store
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "flag": torch.tensor([True, False])}
@@ -29,7 +30,6 @@ def assert_is_what_was_saved(loaded):
 def test_what_is_saved_comes_back_exactly(store):
     store.save("x", TENSORS, INFO)
     assert_is_what_was_saved(store.load("x"))
-    assert json.loads((store.folder / "settings.json").read_text()) == {"seed": 1}
 
 
 def test_what_was_never_saved_is_none(store):
@@ -38,7 +38,7 @@ def test_what_was_never_saved_is_none(store):
 
 def test_nothing_half_written_is_left_behind(store):
     store.save("x", TENSORS, INFO)
-    assert sorted(path.name for path in store.folder.iterdir()) == ["settings.json", "x.safetensors"]
+    assert [path.name for path in store.folder.iterdir()] == ["x.safetensors"]
 
 
 def test_a_failed_save_keeps_the_old_file(store, monkeypatch):
@@ -47,10 +47,11 @@ def test_a_failed_save_keeps_the_old_file(store, monkeypatch):
     def full_disk(path):
         raise OSError("no space left")
 
-    monkeypatch.setattr(runs, "_flush", full_disk)
+    monkeypatch.setattr(sealed, "_flush", full_disk)
     with pytest.raises(OSError, match="no space"):
         store.save("x", {"a": torch.zeros(1)}, {})
     assert_is_what_was_saved(store.load("x"))
+    assert [path.name for path in store.folder.iterdir()] == ["x.safetensors"]
 
 
 def test_no_flipped_bit_goes_unnoticed(store):
@@ -87,7 +88,7 @@ def test_the_lock_lets_one_in_at_a_time(store):
 
     def other():
         waiting.set()
-        with Store(store.folder, {}).lock():
+        with Store(store.folder, {"seed": 1}).lock():
             order.append("second")
 
     thread = threading.Thread(target=other)
@@ -98,6 +99,40 @@ def test_the_lock_lets_one_in_at_a_time(store):
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+
+
+def test_the_second_says_that_it_waits(store, capfd):
+    thread = threading.Thread(target=lambda: Store(store.folder, {"seed": 1}).lock().__enter__())
+    with store.lock():
+        assert capfd.readouterr().err == ""
+        thread.start()
+        thread.join(0.3)
+        said = capfd.readouterr().err
+    thread.join(10)
+    assert said == f"{store.folder}: another process works here; waiting for it\n"
+
+
+def test_a_folder_of_another_run_is_refused(store):
+    with store.lock():
+        pass
+    with pytest.raises(BadInput, match=r"run_dir = .*: must be empty or this run's: .* another k, seed"):
+        Store(store.folder, {"seed": 2, "k": 4}).lock().__enter__()
+    with Store(store.folder, {"seed": 1}).lock():
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 60, b"\xff{", b"[1]", b'{"seed": 2}', b"{"])
+def test_damaged_settings_are_named_kept_aside_and_written_again(store, content):
+    with store.lock():
+        pass
+    path = store.folder / "settings.json"
+    good = path.read_text()
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"settings\.json is damaged .* kept as settings\.damaged-"), store.lock():
+        pass
+    assert path.read_text() == good
+    assert json.loads(good)["settings"] == {"seed": 1}
+    assert [aside.read_bytes() for aside in store.folder.glob("settings.damaged-*")] == [content]
 
 
 def test_tensors_that_share_memory_are_saved_apart(store):
@@ -139,10 +174,3 @@ def test_provenance_names_what_a_result_came_from(monkeypatch, scratch):
     json.dumps(origin)
     monkeypatch.setattr(runs.paths, "PROJECT", scratch)
     assert runs.provenance()["commit"] == "not a git checkout"
-
-
-def test_text_is_written_whole(scratch):
-    runs.write_text(scratch / "x.txt", "one\n")
-    runs.write_text(scratch / "x.txt", "two\n")
-    assert (scratch / "x.txt").read_text() == "two\n"
-    assert [path.name for path in scratch.iterdir()] == ["x.txt"]

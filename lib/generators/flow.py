@@ -15,7 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchdiffeq import odeint
 
-from lib.checks import require
+from lib import distributed
+from lib.checks import NotFinite, require
 from lib.datasets import to_float, to_uint8
 from lib.generators.networks import MlpSettings, NetSettings, build, settings_from_dict, settings_to_dict
 from lib.generators.training import (
@@ -27,9 +28,10 @@ from lib.generators.training import (
     resolve_precision,
     threads,
     train,
+    within_memory,
 )
 from lib.seeds import derive, torch_rng
-from lib.weights import load_weights, save_weights
+from lib.weights import as_described, load_weights, save_weights
 
 METHODS = ("midpoint", "heun", "euler", "dopri5")
 EVALUATIONS = {"midpoint": 2, "heun": 2, "euler": 1}  # network evaluations a step
@@ -119,7 +121,8 @@ class Flow:
             f"(n, {', '.join(map(str, self.shape))})",
         )
         options = {"label": "flow", **options}
-        with threads(1) if isinstance(self.settings, MlpSettings) else nullcontext():
+        few = threads(1) if isinstance(self.settings, MlpSettings) else nullcontext()
+        with few, within_memory(f"batch = {batch} (images.batch of a profile)"):
             return train(
                 self.net, self._loss, data, steps, seed=seed, batch=batch, lr=lr, prepare=self._pairs, **options
             )
@@ -153,7 +156,7 @@ class Flow:
         require(isinstance(n, int) and n >= 0, "n", n, "an integer >= 0")
         require(batch >= 1, "batch", batch, ">= 1")
         self.net.eval()
-        images = torch.empty(n, *self.shape, dtype=torch.uint8)
+        images = torch.zeros(n, *self.shape, dtype=torch.uint8)
         # an adaptive solver would answer bfloat16's rounding errors with ever smaller steps
         velocity = partial(self.velocity, precision="fp32" if self.method == "dopri5" else None)
 
@@ -162,12 +165,16 @@ class Flow:
             noise = torch.randn(batch, *self.shape, generator=torch_rng(derive(seed, "noise", index=i)))
             noise = noise[: n - i * batch].to(self.device)
             x = integrate(velocity, noise, method=self.method, steps=self.ode_steps)
+            if not bool(x.isfinite().all()):
+                raise NotFinite(f"batch {i} of the samples is not finite: the model has diverged")
             images[i * batch : (i + 1) * batch] = to_uint8(x).cpu()
 
-        batches = range(math.ceil(n / batch))
+        batches = distributed.own(range(math.ceil(n / batch)))
         done = parallel_map(fill, batches, self.device)
-        for _ in progress(done, desc="sampling", total=len(batches), hide=len(batches) < 100):
-            pass
+        with within_memory(f"batch = {batch} of Flow.sample"):
+            for _ in progress(done, desc="sampling", total=len(batches), hide=len(batches) < 100):
+                pass
+        distributed.add_up([images])  # each batch was left at zero by all processes but one
         return images
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -204,9 +211,10 @@ class Flow:
         """
         state, card = load_weights(path)
         require("flow" in card, "weights", str(path), "a flow's")
-        made = dict(card["flow"])
-        flow = cls(settings_from_dict(made.pop("settings")), **(made | options))
-        flow.load_state_dict(state)
+        with as_described(path):
+            made = dict(card["flow"])
+            flow = cls(settings_from_dict(made.pop("settings")), **(made | options))
+            flow.load_state_dict(state)
         return flow
 
 

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lib.checks import require
+from lib import distributed, sealed
+from lib.checks import NotFinite, require
 from lib.seeds import derive, torch_rng
 
 DECAYS = ("constant", "cosine", "linear")
@@ -22,7 +21,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 LONG = 1000  # steps from which a fit has a progress bar of its own
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteLoss(NotFinite):
     """Training produced a loss or gradient that is not a finite number; the message names the step."""
 
 
@@ -153,6 +152,7 @@ def train(
         shards: parts of each minibatch that are computed side by side, each in a thread of its own. On a
             CPU as many shards as cores beats as many threads an operation: nothing waits at barriers, so a
             busy neighbour costs its share and no more, and the result does not depend on thread counts.
+            Several processes (`lib.distributed`) share them out; none may be without one.
         label: of the progress bar.
 
     Returns:
@@ -164,6 +164,9 @@ def train(
     require(isinstance(steps, int) and steps >= 0, "steps", steps, "an integer >= 0")
     require(batch >= 1, "batch", batch, ">= 1")
     require(1 <= shards <= batch, "shards", shards, f"in 1..{batch}, the batch size")
+    parts, processes = math.ceil(batch / math.ceil(batch / shards)), distributed.processes()
+    enough = f"larger, or the batch: it gives {parts} parts for {processes} processes"
+    require(parts >= processes, "shards", shards, enough)
     require(lr > 0 and math.isfinite(lr), "lr", lr, "a finite number > 0")
     require(decay in DECAYS, "decay", decay, f"one of {', '.join(DECAYS)}")
     if steps == 0:
@@ -185,9 +188,11 @@ def train(
             value.backward()
         else:
             rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
-            parts = list(zip(minibatch.to(device).chunk(shards), rngs, strict=False))
-            share = [partial(_share, loss, rows, own, len(rows) / batch) for rows, own in parts]
+            cut = list(zip(minibatch.chunk(shards), rngs, strict=False))
+            mine = distributed.own(cut)
+            share = [partial(_share, loss, rows.to(device), own, len(rows) / batch) for rows, own in mine]
             value = sharded_backward(list(net.parameters()), share, pool)
+            distributed.add_up([value, *(p.grad for p in net.parameters())])
         norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
         losses.append(value.detach())
         saves = checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps
@@ -196,9 +201,10 @@ def train(
             bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
         optimiser.step()
         ema.update(net)
-        if saves:
+        if saves and distributed.is_first():
             _save(checkpoint, net, optimiser, ema, step + 1)
     ema.copy_to(net)
+    distributed.take_from_first(net.parameters())
     net.eval()
     return torch.stack(losses).tolist() if losses else []
 
@@ -282,35 +288,41 @@ def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, ste
     tensors = {}
     for i, p in enumerate(net.parameters()):
         state = optimiser.state[p]
-        tensors |= {
-            f"weight.{i}": p.detach(),
-            f"ema.{i}": ema.average[i],
-            f"m.{i}": state["exp_avg"],
-            f"v.{i}": state["exp_avg_sq"],
-        }
-    unfinished = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"step": str(step)})
-    os.replace(unfinished, path)
+        tensors |= {f"weight.{i}": p, f"ema.{i}": ema.average[i]}
+        tensors |= {f"m.{i}": state["exp_avg"], f"v.{i}": state["exp_avg_sq"]}
+    sealed.write(path, tensors, {"step": step})
 
 
 @torch.no_grad()
 def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema) -> int:
-    """The step to go on from; 0 where there is no checkpoint."""
-    if not path.exists():
+    """The step to go on from; 0 where there is no checkpoint, or none that can be trusted."""
+    found = distributed.on_first(lambda: sealed.read(path))
+    if found is None:
         return 0
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-        for i, p in enumerate(net.parameters()):
-            p.copy_(file.get_tensor(f"weight.{i}"))
-            ema.average[i].copy_(file.get_tensor(f"ema.{i}"))
-            # fused Adam needs the moments in the parameter's memory layout: empty_like keeps it
-            optimiser.state[p] = {
-                "step": torch.tensor(float(step), device=p.device),
-                "exp_avg": torch.empty_like(p).copy_(file.get_tensor(f"m.{i}")),
-                "exp_avg_sq": torch.empty_like(p).copy_(file.get_tensor(f"v.{i}")),
-            }
+    tensors, step = found[0], found[1]["step"]
+    own = {f"weight.{i}": p.shape for i, p in enumerate(net.parameters())}
+    there = {key: value.shape for key, value in tensors.items() if key.startswith("weight.")}
+    require(there == own, "checkpoint", str(path), "of this network: delete it to start anew")
+    for i, p in enumerate(net.parameters()):
+        p.copy_(tensors[f"weight.{i}"])
+        ema.average[i].copy_(tensors[f"ema.{i}"])
+        # fused Adam needs the moments in the parameter's memory layout: empty_like keeps it
+        optimiser.state[p] = {
+            "step": torch.tensor(float(step), device=p.device),
+            "exp_avg": torch.empty_like(p).copy_(tensors[f"m.{i}"]),
+            "exp_avg_sq": torch.empty_like(p).copy_(tensors[f"v.{i}"]),
+        }
     ema.updates = step
     return step
+
+
+@contextmanager
+def within_memory(lower: str) -> Iterator[None]:
+    """Where the body runs out of the device's memory, the error says which number to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise torch.OutOfMemoryError(f"lower {lower}: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager

@@ -1,0 +1,45 @@
+"""python -m benchmarks [--only NAME[,NAME...]] [--device cpu|cuda] [--folder FOLDER]"""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import torch
+
+from benchmarks import timing
+from lib.checks import require
+
+SUITES = {  # name of the table -> module, function
+    "pairing": ("pairing", "run"),
+    "choice": ("choice", "run"),
+    "dynamics": ("dynamics", "run"),
+    "monte_carlo": ("dynamics", "monte_carlo"),
+    "training": ("training", "run"),
+    "sampling": ("sampling", "run"),
+    "solvers": ("sampling", "errors"),
+    "growth": ("loops", "growth"),
+    "quick": ("loops", "quick"),
+    "memory": ("loops", "memory"),
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="run_all.sh bench", description="Print and keep tables of speed.")
+    parser.add_argument("--only", default=",".join(SUITES), help=f"some of {', '.join(SUITES)}")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    parser.add_argument("--folder", type=Path, default=timing.RESULTS, help="where the tables go")
+    asked = parser.parse_args()
+    names = asked.only.split(",")
+    for name in names:
+        require(name in SUITES, "--only", name, f"one of {', '.join(SUITES)}")
+    for name in names:
+        module, function = SUITES[name]
+        table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked.device)
+        timing.save(name, table, asked.folder)
+
+
+if __name__ == "__main__":
+    main()

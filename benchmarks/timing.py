@@ -1,0 +1,95 @@
+"""Fair timing: contenders take turns, so that a slow minute of the machine hits all of them."""
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lib import paths, runs, sealed
+
+RESULTS = paths.PROJECT / "benchmarks" / "results"
+
+
+def alternate(contenders: dict[str, Callable[[], object]], repeats: int = 5) -> pd.DataFrame:
+    """Time each contender `repeats` times, in turns, in an order that shifts by one each turn.
+
+    Args:
+        contenders: name -> what is timed; each runs once untimed before.
+        repeats: timed runs of each, >= 1.
+
+    Returns:
+        One row a contender: median, least and greatest seconds.
+    """
+    for work in contenders.values():
+        work()
+    names, seconds = list(contenders), {name: [] for name in contenders}
+    for turn in range(repeats):
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            seconds[name].append(once(contenders[name]))
+    rows = [
+        {
+            "contender": name,
+            "seconds": statistics.median(s),
+            "least": min(s),
+            "greatest": max(s),
+            "repeats": repeats,
+        }
+        for name, s in seconds.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def once(work: Callable[[], object]) -> float:
+    """Seconds of one run, with everything a GPU was asked to do finished."""
+    _synchronise()
+    started = time.perf_counter()
+    work()
+    _synchronise()
+    return time.perf_counter() - started
+
+
+def save(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> None:
+    """Print a table, and keep it as CSV with its provenance beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"\n{name}\n{table.to_string(index=False, float_format=lambda value: f'{value:.4g}')}", flush=True)
+    table.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+    able = torch.cpu.get_capabilities()
+    cpu = {"name": able["cpu_name"], "cores": os.cpu_count(), "amx_bf16": able.get("amx_bf16")}
+    about = {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu, **runs.provenance()}
+    sealed.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def process(line: list[str], scratch: Path) -> dict[str, float]:
+    """Seconds and peak resident memory (MB, of the largest process) of a command that must succeed.
+
+    Args:
+        line: the command.
+        scratch: takes the place of runs/ and paper_figs/, so that nothing is reused.
+    """
+    places = {"CURATED_LOOPS_RUNS": str(scratch / "runs"), "CURATED_LOOPS_FIGURES": str(scratch / "figures")}
+    quiet = {
+        "TQDM_DISABLE": "1",
+        "CURATED_LOOPS_HEADLESS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": "1",
+    }
+    started = time.perf_counter()
+    with open(scratch / "log", "w") as log:
+        child = subprocess.Popen(line, cwd=paths.PROJECT, env=os.environ | places | quiet, stdout=log, stderr=log)
+        _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(line)} failed: {(scratch / 'log').read_text()[-500:]}")
+    return {"seconds": time.perf_counter() - started, "peak MB": usage.ru_maxrss / 1024}

@@ -1,0 +1,71 @@
+"""The plan of a profile names the runs that its notebooks read: all of them, and no others."""
+
+import runpy
+
+import pytest
+
+from lib import experiments, image_experiments, jobs, paths, plan, products, profiles
+
+TINY = {
+    "toy.rounds": 1,
+    "toy.seeds": 2,
+    "toy.n_real": 500,
+    "toy.n_keep": 64,
+    "toy.first_steps": 5,
+    "toy.round_steps": 26,
+    "toy.batch": 16,
+    "toy.width": 8,
+    "toy.grid": 32,
+    "images.reward_epochs": 1,
+    "images.evaluator_epochs": 1,
+    "images.smoothed_epochs": 1,
+    "images.round_steps": 1,
+    "images.ode_steps": 1,
+    "images.rounds": 2,
+    "images.quality_rounds": 3,
+    "images.study_rounds": 1,
+    "images.repeats": 2,
+    "images.n_keep": 64,
+    "images.n_quality": 50,
+}
+TRAINED = sorted(p.stem for p in paths.NOTEBOOKS.glob("*.py") if plan.jobs(p.stem, profiles.load("quick"), 0))
+
+
+def folders():
+    return {path.name for path in paths.runs().iterdir()} if paths.runs().exists() else set()
+
+
+def test_lists_agree_with_those_of_the_experiments():
+    assert plan.ARMS == experiments.ARMS
+    assert plan.JUDGES == image_experiments.JUDGES
+
+
+def test_notebooks_that_train_have_a_plan():
+    assert TRAINED == [
+        "02_gaussian_mixture",
+        "03_two_moons",
+        "04_airplane_reward",
+        "05_confidence_bias",
+        "06_quality_with_real_data",
+        "07_repeated_runs",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("notebook", TRAINED)
+def test_a_plan_leaves_its_notebook_nothing_to_train_and_nothing_it_does_not_read(notebook, scratch, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setattr(products, "figure", lambda *_, **__: None)  # drawing takes longer than these runs
+    profile, seed = profiles.load("quick", TINY), 3
+    image_experiments.studio.cache_clear()
+    for job in plan.jobs(notebook, profile, seed):
+        jobs.compute(job, profile)
+    planned = folders()
+    monkeypatch.setenv("CURATED_LOOPS_RUNS", str(scratch / "runs_of_the_notebook"))
+    image_experiments.studio.cache_clear()
+    text = (paths.NOTEBOOKS / f"{notebook}.py").read_text()
+    text = text.replace("overrides = {}", f"overrides = {TINY}").replace("seed = 0", f"seed = {seed}")
+    script = scratch / "notebook.py"
+    script.write_text(text)
+    runpy.run_path(str(script))
+    assert planned == folders() != set()
