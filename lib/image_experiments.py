@@ -156,7 +156,8 @@ class Studio:
         named = {f"reward ({name})": judge.weights for name, judge in self.judges.items()}
         named |= {"evaluator": self.evaluator.weights, "p_0": self.p0}
         rows = [
-            {"network": n, "origin": w.origin, "accuracy": w.card.get("test_accuracy")} for n, w in named.items()
+            {"network": n, "origin": w.origin, "accuracy": w.card.get("test_accuracy", "")}
+            for n, w in named.items()
         ]
         return pd.DataFrame(rows).set_index("network")
 

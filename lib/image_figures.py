@@ -15,6 +15,10 @@ CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 QUALITY = ("frechet_distance_evaluator", "precision", "recall")
+SETTINGS = [  # of a profile's `images` section, those a reader asks for
+    "data", "network", "k", "menus", "lam", "airplane_gamma", "confidence_gamma", "rounds", "quality_rounds", "n_keep",
+    "round_steps", "lr", "method", "ode_steps", "start",
+]  # fmt: skip
 GAP = 128  # grey level of the lines between images of a grid
 LABELS = {
     "mean_reward": "mean reward $E[r]$",

@@ -43,7 +43,7 @@ settings = profiles.load(profile, overrides)
 images = settings.images
 names, source = image_experiments.class_names(images), image_experiments.source(images)
 rewarded = image_experiments.AIRPLANE
-pd.Series(images.model_dump(), name="image settings").to_frame()
+pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to_frame()
 
 # %% [markdown]
 # ## Recorded on CIFAR-10
@@ -67,7 +67,7 @@ products.picture(image_figures.arm_curves(record, curves, title, record.floor), 
 Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID; dotted: real test images.*")
 
 # %%
-recorded.picture("04_samples")
+products.stored("04_samples", recorded.PROFILE)
 
 # %%
 image_experiments.drift(record, f"share_{rewarded}").round(3).to_frame()

@@ -43,7 +43,7 @@ figures.use_style()
 settings = profiles.load(profile, overrides)
 images = settings.images
 names, source = image_experiments.class_names(images), image_experiments.source(images)
-pd.Series(images.model_dump(), name="image settings").to_frame()
+pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to_frame()
 
 # %% [markdown]
 # ## Recorded on CIFAR-10
@@ -94,7 +94,9 @@ studio.cards()
 
 # %%
 sure = {name: judge(studio.data.test).amax(dim=1).mean() for name, judge in studio.judges.items()}
-pd.Series({name: float(value) for name, value in sure.items()}, name="mean confidence, real test images").round(3)
+pd.Series({name: float(value) for name, value in sure.items()}, name="mean confidence, real test images").round(
+    3
+).to_frame()
 
 # %% [markdown]
 # ## The loops

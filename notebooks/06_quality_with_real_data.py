@@ -40,7 +40,7 @@ figures.use_style()
 settings = profiles.load(profile, overrides)
 images = settings.images
 source = image_experiments.source(images)
-pd.Series(images.model_dump(), name="image settings").to_frame()
+pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to_frame()
 
 # %% [markdown]
 # ## Recorded on CIFAR-10
@@ -58,7 +58,7 @@ products.picture(image_figures.arm_curves(record, image_figures.QUALITY, title, 
 Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID.*")
 
 # %%
-recorded.picture("06_samples")
+products.stored("06_samples", recorded.PROFILE)
 
 # %% [markdown]
 # READING

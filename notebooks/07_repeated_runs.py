@@ -41,7 +41,7 @@ figures.use_style()
 settings = profiles.load(profile, overrides)
 images = settings.images
 names, source = image_experiments.class_names(images), image_experiments.source(images)
-pd.Series(images.model_dump(), name="image settings").to_frame()
+pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to_frame()
 
 # %% [markdown]
 # ## Recorded on CIFAR-10
@@ -132,7 +132,7 @@ table.assign(**{"mean confidence": last["mean_reward"] / images.confidence_gamma
 # ## Curation or model error?
 
 # %%
-pd.concat({s: image_experiments.drift(one, "entropy") for s, one in runs.items()}, axis=1).round(3)
+pd.concat({f"seed {s}": image_experiments.drift(one, "entropy") for s, one in runs.items()}, axis=1).round(3)
 
 # %% [markdown]
 # ## What we find
