@@ -155,11 +155,8 @@ class Studio:
         """Where each network comes from, and the accuracy of the classifiers on test images."""
         named = {f"reward ({name})": judge.weights for name, judge in self.judges.items()}
         named |= {"evaluator": self.evaluator.weights, "p_0": self.p0}
-        rows = [
-            {"network": n, "origin": w.origin, "accuracy": w.card.get("test_accuracy", "")}
-            for n, w in named.items()
-        ]
-        return pd.DataFrame(rows).set_index("network")
+        rows = [(name, w.origin, w.card.get("test_accuracy", "")) for name, w in named.items()]
+        return pd.DataFrame(rows, columns=["network", "origin", "accuracy"]).set_index("network")
 
 
 @functools.lru_cache(maxsize=1)

@@ -16,8 +16,8 @@ CLASS_COLOURS = (
 )  # fmt: skip
 QUALITY = ("frechet_distance_evaluator", "precision", "recall")
 SETTINGS = [  # of a profile's `images` section, those a reader asks for
-    "data", "network", "k", "menus", "lam", "airplane_gamma", "confidence_gamma", "rounds", "quality_rounds", "n_keep",
-    "round_steps", "lr", "method", "ode_steps", "start",
+    "data", "network", "k", "menus", "lam", "airplane_gamma", "confidence_gamma", "rounds", "quality_rounds",
+    "n_keep", "round_steps", "lr", "method", "ode_steps", "start",
 ]  # fmt: skip
 GAP = 128  # grey level of the lines between images of a grid
 LABELS = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from lib import paths
 
 ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",  # its products are small here: a second thread would cost more than it does
     "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: spinning teams slow each other down many times
     "CURATED_LOOPS_HEADLESS": "1",  # a widget gives its picture (lib.controls)
     "PYTHONUNBUFFERED": "1",  # a log says how far its job is

@@ -94,9 +94,8 @@ studio.cards()
 
 # %%
 sure = {name: judge(studio.data.test).amax(dim=1).mean() for name, judge in studio.judges.items()}
-pd.Series({name: float(value) for name, value in sure.items()}, name="mean confidence, real test images").round(
-    3
-).to_frame()
+sure = {name: float(value) for name, value in sure.items()}
+pd.Series(sure, name="mean confidence, real test images").round(3).to_frame()
 
 # %% [markdown]
 # ## The loops
@@ -152,15 +151,14 @@ for judge, experiment in loops.items():
 # equal the third and the second would be 0.
 
 # %%
-pd.concat({judge: image_experiments.drift(one, "entropy") for judge, one in loops.items()}, axis=1).round(3)
+pd.concat({name: image_experiments.drift(one, "entropy") for name, one in loops.items()}, axis=1).round(3)
 
 # %%
-pd.concat({judge: image_experiments.drift(one, "entropy", "mixed") for judge, one in loops.items()}, axis=1).round(
-    3
-)
+mixed = {name: image_experiments.drift(one, "entropy", "mixed") for name, one in loops.items()}
+pd.concat(mixed, axis=1).round(3)
 
 # %%
-pd.concat({judge: image_experiments.drift(one, "mean_reward") for judge, one in loops.items()}, axis=1).round(3)
+pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in loops.items()}, axis=1).round(3)
 
 # %% [markdown]
 # ## What we find

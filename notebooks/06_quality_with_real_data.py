@@ -132,9 +132,8 @@ Markdown(f"*{source}: the first 36 samples of the first seed.*")
 # of it:
 
 # %%
-pd.concat([image_experiments.drift(experiment, "mean_reward", arm) for arm in ("curated", "mixed")], axis=1).round(
-    3
-)
+drifts = [image_experiments.drift(experiment, "mean_reward", arm) for arm in ("curated", "mixed")]
+pd.concat(drifts, axis=1).round(3)
 
 # %% [markdown]
 # And the rulers at the first and the last round of each arm:
