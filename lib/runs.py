@@ -136,7 +136,10 @@ def find(name: str, settings: dict, parts: list[str]) -> Store:
         parts: names of everything a finished run has saved.
     """
     own = folder(name, settings)
-    if os.environ.get(paths.REUSE_STALE) and not _holds(own, parts):
+    if os.environ.get(paths.REUSE_STALE):
+        for path in (_folder(name, settings, code_digest()), own):
+            if _holds(path, parts):
+                return Store(path, settings)
         for other in _others(own, settings, parts):
             store = Store(other, settings)
             if all(store.load(part) is not None for part in parts):
@@ -159,6 +162,10 @@ def folder(name: str, settings: dict) -> Path:
     code = code_digest()
     if _stale:
         code = hashlib.sha256("".join([code, *stale()]).encode()).hexdigest()
+    return _folder(name, settings, code)
+
+
+def _folder(name: str, settings: dict, code: str) -> Path:
     return paths.runs() / f"{name}-{digest(settings)[:8]}-{code[:8]}"
 
 
@@ -196,14 +203,17 @@ def code_digest() -> str:
     return total.hexdigest()
 
 
-def provenance(generator: object = None, *, seconds: float = 0.0) -> dict:
+def provenance(generator: object = None, *, seconds: float | None = None) -> dict:
     """Commit, code, machine, versions, time and memory behind a result computed now.
 
     Args:
         generator: the model behind it, whose device and precision are told; without one, those of the process.
-        seconds: that it took, up to now.
+        seconds: that it took, up to now; None where whoever asks tells the time itself.
     """
-    started = datetime.now(UTC) - timedelta(seconds=seconds)
+    time = {}
+    if seconds is not None:
+        started = datetime.now(UTC) - timedelta(seconds=seconds)
+        time = {"started": started.isoformat(timespec="seconds"), "seconds": round(seconds, 3)}
     return {
         "commit": _git("rev-parse", "HEAD") or "not a git checkout",
         "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
@@ -215,8 +225,7 @@ def provenance(generator: object = None, *, seconds: float = 0.0) -> dict:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
+        **time,
         "peak_memory_mib": peak_memory_mib(),
     }
 

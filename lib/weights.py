@@ -69,6 +69,8 @@ def as_described(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except (KeyError, TypeError, RuntimeError, BadInput) as error:  # of the constructor, and of load_state_dict
         reason = " ".join(str(error).split())[:200]
         raise BadInput(

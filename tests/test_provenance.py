@@ -81,6 +81,10 @@ def test_a_figure_of_images_tells_precision_and_which_data_and_weights_were_read
     assert origin["inputs"]["p_0"] == runs.tensors_sha256(*weights.state.values())
 
 
+def test_a_card_of_weights_keeps_its_own_time():
+    assert not {"started", "seconds"} & set(runs.provenance())
+
+
 def test_one_changed_number_changes_a_checksum():
     one = torch.arange(4.0)
     other = one.clone()

@@ -81,6 +81,19 @@ def test_a_run_of_this_code_comes_first(profile, monkeypatch):
     assert runs.stale() == []
 
 
+@pytest.mark.filterwarnings("ignore:.*computed by other code")
+def test_a_run_of_this_code_comes_first_also_after_a_stale_one_was_read(profile, monkeypatch):
+    code(monkeypatch, "a")
+    run(profile, "curated")
+    code(monkeypatch, "b")
+    run(profile, "control")
+    monkeypatch.setenv(paths.REUSE_STALE, "1")
+    run(profile, "curated")
+    before = runs.stale()
+    assert run(profile, "control").provenance["code_sha256"] == "b" * 64
+    assert runs.stale() == before
+
+
 def test_other_settings_unfinished_and_damaged_runs_are_not_reused(profile, monkeypatch):
     code(monkeypatch, "a")
     run(profile)

@@ -253,7 +253,7 @@ def test_an_interrupt_stops_everything_in_seconds_and_the_same_command_goes_on(t
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for left-over processes in /proc")
 @pytest.mark.parametrize("everything", [False, True])
-def test_after_a_kill_the_job_ends_no_other_starts_and_the_same_command_goes_on(everything, tmp_path):
+def test_after_a_kill_what_is_left_ends_and_the_same_command_goes_on(everything, tmp_path):
     child = start(tmp_path, nap=2)
     assert child.stdout.readline() == "one: started\n"
     child.kill()
