@@ -17,6 +17,7 @@ Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with v
   test        ruff, pytest, and every notebook under nbval
   refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
   verify      say of each figure in paper_figs/ whether its files, code and settings still agree with the tree
+  bench       tables of speed beside what one would use instead, to benchmarks/results/; --only NAME[,NAME...]
   setup       the environment alone
 
 options of reproduce:
@@ -51,7 +52,8 @@ find_python() {
 }
 
 set_up() {
-  local stamp=.venv/.curated-loops wanted python
+  local stamp=.venv/.curated-loops wanted python extras=(--extra dev)
+  if [ "${1:-}" = bench ]; then stamp+=-bench extras+=(--extra bench); fi
   wanted=$(cat pyproject.toml uv.lock run_all.sh | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   python=$(find_python)
@@ -65,8 +67,7 @@ set_up() {
   fi
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
   # Always into .venv, also from within an active conda or virtual environment.
-  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked --all-extras \
-    --no-extra cluster --inexact
+  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked "${extras[@]}" --inexact
   echo "$wanted" >"$stamp"
 }
 
@@ -77,6 +78,6 @@ for argument in "$@"; do
     ;;
   esac
 done
-set_up
+set_up "${1:-}"
 if [ "${1:-}" = setup ]; then exit 0; fi
 exec .venv/bin/python -m lib.reproduce "$@"

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from benchmarks import timing
-from lib.checks import require
 
 SUITES = {  # name of the table -> module, function
     "pairing": ("pairing", "run"),
@@ -34,7 +33,8 @@ def main() -> None:
     asked = parser.parse_args()
     names = asked.only.split(",")
     for name in names:
-        require(name in SUITES, "--only", name, f"one of {', '.join(SUITES)}")
+        if name not in SUITES:
+            parser.error(f"--only = {name!r}: must be one of {', '.join(SUITES)}")
     for name in names:
         module, function = SUITES[name]
         table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked.device)

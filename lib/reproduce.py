@@ -147,6 +147,12 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    line = [sys.executable, "-m", "benchmarks", *(["--only", options.only] if options.only else [])]
+    quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
+    return subprocess.run(line, cwd=paths.PROJECT, env=os.environ | quiet).returncode
+
+
 def _test(options: argparse.Namespace) -> int:
     python = [sys.executable, "-m"]
     workers = ["-n", str(max(1, options.jobs)), "--dist", "loadfile"]
@@ -241,6 +247,7 @@ COMMANDS = {
     "test": _test,
     "refresh": _refresh,
     "verify": _verify,
+    "bench": _bench,
 }
 
 if __name__ == "__main__":
