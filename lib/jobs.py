@@ -8,8 +8,10 @@ import argparse
 import json
 import sys
 
+import torch
+
 from lib import distributed, experiments, paths, plan, profiles, toy
-from lib.checks import BadInput, require
+from lib.checks import BadInput, NotFinite, require
 from lib.loop import fit_first, retrain
 from lib.profiles import Profile
 
@@ -64,6 +66,9 @@ def main() -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
+    except (NotFinite, OSError, torch.OutOfMemoryError) as error:
+        print(f"{asked.name}: {error}; nothing finished is lost", file=sys.stderr)
+        return 1
     return 0
 
 
