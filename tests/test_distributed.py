@@ -85,7 +85,9 @@ def test_weights_and_samples_are_those_of_one_process(histories):
         one, two = (Store(histories[n][0] / "run", {}).load(f"round_{t:03d}")[0] for n in (1, 2))
         assert one.keys() == two.keys()
         for key in one:
-            torch.testing.assert_close(two[key].float(), one[key].float(), rtol=1e-4, atol=1e-5)
+            # Of the whole tensor: Adam turns the rounding of a gradient near 0 into a step of either sign.
+            apart = (two[key].float() - one[key].float()).norm()
+            assert apart <= 1e-3 * one[key].float().norm(), key
 
 
 def test_one_process_writes(histories):
