@@ -72,10 +72,10 @@ products.picture(image_figures.arm_curves(record, columns, title, record.floor),
 Markdown(f"*{record.source} Band: least to greatest run.*")
 
 # %% [markdown]
-# **Reading.** Mean confidence agrees between the runs, as in the paper, and in both the classes grow uneven. Which
-# class wins does not agree: ships and cats in one run, cats alone in the other, while the exact curves of the two
-# are alike. The controls agree better with each other than the curated runs do: cats, then dogs. So the drift is the
-# model's, and choice makes it less predictable, not more even.
+# **Reading.** Mean confidence agrees between the runs, as in the paper, and in both the classes grow uneven.
+# Which class wins does not agree: ships and cats in one run, cats alone in the other, while the exact curves of
+# the two are alike. The controls agree better with each other than the curated runs do: cats, then dogs. So the
+# drift is the model's, and choice makes it less predictable, not more even.
 
 # %% tags=["nbval-check-output"]
 products.show_verdicts(image_claims.repeat_claims(record, record.settings["confidence_gamma"]))
