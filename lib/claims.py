@@ -357,7 +357,7 @@ def story_claims(stories: dict[str, Path]) -> list[Claim]:
             f"least rise {least:.1e}",
         ),
         Claim(
-            "explorer: every story without real data ends above 95 % of the highest reward, none with them",
+            "explorer: stories without real data end above 95 % of the top reward, those with do not",
             "Thm 2.1, 2.4",
             min(ends[False]) > 0.95 > max(ends[True]),
             f"at least {min(ends[False]):.3f}; at most {max(ends[True]):.3f}",

@@ -8,7 +8,9 @@ import pytest
 
 from lib import image_claims, recorded
 from lib.checks import BadInput
+from lib.claims import table
 from lib.experiments import Experiment, long_table
+from lib.products import RECORDED
 
 
 class Measured(Experiment):
@@ -89,3 +91,19 @@ def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):
 def test_what_was_not_recorded_is_named(there, tmp_path):
     with pytest.raises(BadInput, match=r"cifar/99_nothing"):
         recorded.load("99_nothing", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "figure", "claims"),
+    [
+        ("04_airplane_reward", "04_class_shares", lambda r: image_claims.airplane_claims(r, 0, 5.0)),
+        ("05_confidence_bias", "05_class_shares", lambda r: image_claims.bias_claims(r, "fitted", 15.0)),
+        ("06_quality_with_real_data", "06_quality", image_claims.quality_claims),
+        ("07_repeated_runs", "07_curves", lambda r: image_claims.repeat_claims(r, 15.0)),
+    ],
+)
+def test_recorded_claims_are_those_of_the_recorded_tables(notebook, figure, claims):
+    columns = {"judge": "fitted"} if figure.startswith("05") else {}
+    found = table(claims(recorded.load(figure, **columns)), measured=True)
+    stored = pd.read_csv(RECORDED / recorded.PROFILE / f"{notebook}_claims.csv")
+    assert found.to_dict("list") == stored.to_dict("list")
