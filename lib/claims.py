@@ -357,7 +357,7 @@ def story_claims(stories: dict[str, Path]) -> list[Claim]:
             f"least rise {least:.1e}",
         ),
         Claim(
-            "explorer: stories without real data end above 95 % of the top reward, those with do not",
+            "explorer: stories without real data end above 95 % of the top reward, with them none",
             "Thm 2.1, 2.4",
             min(ends[False]) > 0.95 > max(ends[True]),
             f"at least {min(ends[False]):.3f}; at most {max(ends[True]):.3f}",
@@ -378,7 +378,7 @@ def taste_claims(table: pd.DataFrame) -> list[Claim]:
             f"at least {agreement:.3f} in {len(many)} runs",
         ),
         Claim(
-            "curator: with the learned reward the loop ends where the true one takes it (TV below 0.15)",
+            "curator: with the learned reward the loop ends as with the true one (TV below 0.15)",
             "ours",
             distance < 0.15 and bool(many["same_place"].all()),
             f"largest distance {distance:.3f}",
