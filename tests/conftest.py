@@ -1,6 +1,12 @@
 """Every test writes its runs and figures into a folder of its own."""
 
+import signal
+
 import pytest
+
+# A shell's background jobs ignore Ctrl-C, and so would whatever the tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
