@@ -49,8 +49,8 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 # ## Recorded on CIFAR-10
 #
 # Profile `cifar` takes hours, so it was run once. Its tables lie in `paper_figs/cifar/`; here they are drawn by
-# the functions that draw the live run below: three seeds of **curated only**, of the loop **with real data**
-# ($\lambda = 1/2$) and of the **$K = 1$ control**, which retrains without any choice. Dashed is the exact
+# the functions that draw the live run below: **curated only**, the loop **with real data**
+# ($\lambda = 1/2$) and the **$K = 1$ control**, which retrains without any choice. Dashed is the exact
 # dynamics, choice without a model.
 
 # %%
