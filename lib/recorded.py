@@ -1,6 +1,7 @@
 """Results that were computed once, read back from the committed tables in paper_figs/: nothing is run again."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,22 +10,25 @@ import pandas as pd
 from lib.checks import require
 from lib.products import RECORDED
 
-PROFILE = "cifar"  # what is recorded for readers who cannot spend its hours
+# What is recorded of profile `cifar` for readers who cannot spend its hours, in the order in which it was: each
+# folder is what the notebooks left at one commit on one machine.
+FOLDERS = ("cifar", "cifar-seeds-1-2")
+COUNTS = ("seeds", "confidence_seeds", "repeats")  # settings in which records of one experiment may differ
 
 
 @dataclass(frozen=True)
 class Record:
-    """What `lib.experiments.Experiment` is to figures and claims, read from a table.
+    """What `lib.experiments.Experiment` is to figures and claims, read from tables.
 
     Attributes:
-        exact: for each arm, the exact dynamics.
-        floor: quality columns of real test images; {} where the table has none.
-        about: the figure's JSON: profile, seed, provenance.
+        exact: for each arm, the exact dynamics, averaged over the runs.
+        floor: quality columns of real test images; {} where the tables have none.
+        about: the JSON of each table: profile, seed, provenance.
     """
 
     exact: dict[str, pd.DataFrame]
     floor: dict[str, float]
-    about: dict
+    about: list[dict]
     _measured: pd.DataFrame
 
     @property
@@ -45,44 +49,73 @@ class Record:
     @property
     def settings(self) -> dict:
         """The `images` section of the profile it was run at."""
-        return self.about["profile"]["images"]
+        return self.about[0]["profile"]["images"]
 
     @property
     def source(self) -> str:
-        """One line for a caption: where these numbers come from."""
-        made = self.about["provenance"]
-        hours = made["seconds_of_all_runs"] / 3600
-        tree = "" if made["clean_tree"] else ", tree not clean"
-        return (
-            f"Recorded: profile `{self.about['profile']['name']}`, seed(s) {', '.join(map(str, self.seeds))}, "
-            f"{len(self.exact[self.arms[0]]) - 1} rounds, {self.settings['n_keep']:,} images kept a round, device "
-            f"{made['device']} ({made['threads']} threads), {hours:.1f} h for {made['runs']} runs, commit "
-            f"`{made['commit'][:10]}`{tree}."
+        """For a caption: where these numbers come from."""
+        size = (
+            f"profile `{self.about[0]['profile']['name']}`, {len(self.exact[self.arms[0]]) - 1} rounds, "
+            f"{self.settings['n_keep']:,} images kept a round"
         )
+        return f"Recorded: {size}; {'; '.join(_origin(about['provenance']) for about in self.about)}."
 
 
-def load(figure: str, profile: str = PROFILE, root: Path = RECORDED, **columns: str) -> Record:
-    """The table behind a figure.
+def load(figure: str, folders: Sequence[str] = FOLDERS, root: Path = RECORDED, **columns: str) -> Record:
+    """The tables behind a figure, as one: a run that stands in two of them is taken from the first.
 
     Args:
         figure: its name without ending, e.g. "04_class_shares"; its table is one of `experiments.long_table`.
-        profile: at which it was computed.
-        root: where profiles' figures lie.
+        folders: where it was recorded; those without it are passed over.
+        root: where these folders lie.
         columns: keep rows with these values alone, e.g. judge="fitted".
+
+    Raises:
+        BadInput: no folder holds the figure, or two hold it at different settings.
     """
-    path = root / profile / f"{figure}.csv"
-    require(path.exists(), "recorded figure", f"{profile}/{figure}", f"a table in {path.parent}")
+    there = [root / folder / f"{figure}.csv" for folder in folders]
+    there = [path for path in there if path.exists()]
+    require(bool(there), "recorded figure", figure, f"a table in one of {', '.join(folders)} in {root}")
+    about = [json.loads(path.with_suffix(".json").read_text()) for path in there]
+    for path, one in zip(there, about, strict=True):
+        differ = sorted(key for key, value in _images(about[0]).items() if _images(one)[key] != value)
+        allowed = f"run as {there[0]} was: it differs in {', '.join(differ)}"
+        require(not differ, "recorded figure", str(path), allowed)
+    tables = pd.concat([_chosen(path, columns).assign(record=i) for i, path in enumerate(there)])
+    parts = dict(list(tables.groupby("kind")))
+    measured = parts["measured"].sort_values("record", kind="stable").drop_duplicates(["arm", "seed", "round"])
+    runs = parts["measured"].groupby(["arm", "record"])["seed"].nunique()
+    exact = {str(arm): _mean(rows, runs[arm]) for arm, rows in parts["exact"].groupby("arm", sort=False)}
+    floor = _own_columns(parts["real"]).drop(columns="record").iloc[0].to_dict() if "real" in parts else {}
+    return Record(exact, floor, about, measured.drop(columns="record"))
+
+
+def _chosen(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     table = pd.read_csv(path)
     for name, value in columns.items():
         table = table[table[name].astype(str) == value].drop(columns=name)
-    about = json.loads(path.with_suffix(".json").read_text())
-    parts = {kind: rows for kind, rows in table.groupby("kind")}
-    exact = {
-        str(arm): _own_columns(rows).astype({"round": int})
-        for arm, rows in parts["exact"].groupby("arm", sort=False)
-    }
-    real = _own_columns(parts["real"]).iloc[0].to_dict() if "real" in parts else {}
-    return Record(exact, real, about, parts["measured"])
+    return table
+
+
+def _mean(exact: pd.DataFrame, runs: pd.Series) -> pd.DataFrame:
+    """The exact dynamics of one arm, a row a round; a record's own is a mean over its `runs[record]` runs."""
+    rows = _own_columns(exact)
+    weight = rows.pop("record").map(runs)
+    total = rows.mul(weight, axis=0).assign(round=rows["round"], weight=weight).groupby("round").sum()
+    return total.div(total.pop("weight"), axis=0).reset_index().astype({"round": int})
+
+
+def _images(about: dict) -> dict:
+    return {key: value for key, value in about["profile"]["images"].items() if key not in COUNTS}
+
+
+def _origin(made: dict) -> str:
+    """In words: seeds, time, device and code of one record."""
+    tree = "" if made["clean_tree"] else ", tree not clean"
+    return (
+        f"seed(s) {', '.join(map(str, made['seeds']))} on device {made['device']} ({made['threads']} thread(s) a "
+        f"process), {made['seconds'] / 3600:.1f} h for {made['runs']} runs, commit `{made['commit'][:10]}`{tree}"
+    )
 
 
 def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:

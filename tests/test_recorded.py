@@ -1,5 +1,6 @@
 """A recorded table says what the runs behind it said."""
 
+import itertools
 import json
 
 import numpy as np
@@ -21,37 +22,43 @@ class Measured(Experiment):
 
 
 def history(seeds, rounds, shift):
-    rng = np.random.default_rng(0)
     rows = []
-    for seed in seeds:
-        for t in range(rounds + 1):
-            share = rng.dirichlet(np.full(10, 5.0))
-            rows.append(
-                {"round": t, "seed": seed, "mean_reward": shift * t, "entropy": 2.0 - shift * t, "seconds": 1.5}
-                | {f"share_{i}": value for i, value in enumerate(share)}
-                | {"frechet_distance_evaluator": 1 + t, "precision": 0.5, "recall": 0.5 - 0.1 * t}
-            )
+    for seed, t in itertools.product(seeds, range(rounds + 1)):
+        rng = np.random.default_rng([seed, t])
+        share = rng.dirichlet(np.full(10, 5.0))
+        rows.append(
+            {"round": t, "seed": seed, "mean_reward": shift * t, "entropy": 2.0 - shift * t, "seconds": 1.5}
+            | {f"share_{i}": value for i, value in enumerate(share)}
+            | {"frechet_distance_evaluator": 1 + t, "precision": 0.5, "recall": 0.5 - 0.1 * t}
+        )
     return pd.DataFrame(rows)
 
 
-@pytest.fixture
-def there(tmp_path):
-    """An experiment, and the folder in which its table is recorded with a floor and a judge."""
-    runs = {arm: history([0, 1], 3, shift) for arm, shift in (("curated", 0.3), ("mixed", 0.1), ("control", 0.0))}
-    exact = {arm: history([0], 3, 0.2).drop(columns=["seed", "seconds"]) for arm in runs}
+SHIFTS = {"curated": 0.3, "mixed": 0.1, "control": 0.0}
+
+
+def save(folder, seeds, exact_seed=0, **made):
+    """Leave the table of an experiment with a floor and two judges, and its JSON, as "05_x"; the experiment."""
+    runs = {arm: history(seeds, 3, shift) for arm, shift in SHIFTS.items()}
+    exact = {arm: history([exact_seed], 3, 0.2).drop(columns=["seed", "seconds"]) for arm in runs}
     experiment = Measured(runs, exact)
-    folder = tmp_path / "cifar"
     folder.mkdir()
     floor = {"precision": 0.9, "recall": 0.8}
     tables = [long_table(experiment, floor, judge=judge) for judge in ("fitted", "smoothed")]
     pd.concat(tables).to_csv(folder / "05_x.csv", index=False, float_format="%.6g")
-    made = {"commit": "abcdef0123456789", "clean_tree": False, "device": "cpu", "threads": 2}
+    origin = {"commit": "abcdef0123456789", "clean_tree": False, "device": "cpu", "threads": 2}
     about = {
-        "profile": {"name": "cifar", "images": {"n_keep": 256}},
-        "provenance": made | {"runs": 6, "seconds_of_all_runs": 5400.0},
+        "profile": {"name": "cifar", "images": {"n_keep": 256, "confidence_seeds": len(seeds)}},
+        "provenance": origin | {"runs": 3 * len(seeds), "seconds": 5400.0, "seeds": seeds} | made,
     }
     (folder / "05_x.json").write_text(json.dumps(about))
     return experiment
+
+
+@pytest.fixture
+def there(tmp_path):
+    """An experiment of two seeds, recorded."""
+    return save(tmp_path / "cifar", [0, 1])
 
 
 def test_histories_and_exact_dynamics_come_back(there, tmp_path):
@@ -82,6 +89,7 @@ def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):
         "3 rounds",
         "256 images",
         "1.5 h for 6 runs",
+        "2 thread",
         "`abcdef0123`",
         "not clean",
     ):
@@ -89,21 +97,48 @@ def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):
 
 
 def test_what_was_not_recorded_is_named(there, tmp_path):
-    with pytest.raises(BadInput, match=r"cifar/99_nothing"):
+    with pytest.raises(BadInput, match=r"99_nothing.*cifar"):
         recorded.load("99_nothing", root=tmp_path)
 
 
+def test_runs_recorded_later_join_those_that_are_there(there, tmp_path):
+    later = save(tmp_path / "later", [1, 2, 3], exact_seed=7, commit="fedcba9876543210")
+    record = recorded.load("05_x", ["cifar", "later", "never"], root=tmp_path, judge="fitted")
+    assert record.seeds == [0, 1, 2, 3]
+    for arm in record.arms:
+        kept = pd.concat([there.histories(arm), later.histories(arm).query("seed > 1")], ignore_index=True)
+        read = record.histories(arm).sort_values(["seed", "round"], ignore_index=True)
+        # an equal run of another record is not counted twice
+        columns = ["seed", "round", "share_3"]
+        pd.testing.assert_frame_equal(read[columns], kept[columns], rtol=1e-5)
+        mean = (2 * there.exact[arm] + 3 * later.exact[arm]) / 5
+        pd.testing.assert_frame_equal(record.exact[arm][list(mean)], mean, rtol=1e-5, check_dtype=False)
+    assert all(part in record.source for part in ("0, 1 on", "1, 2, 3 on", "`abcdef0123`", "`fedcba9876`"))
+
+
+def test_runs_of_other_settings_do_not_join(there, tmp_path):
+    save(tmp_path / "later", [2])
+    path = tmp_path / "later" / "05_x.json"
+    path.write_text(path.read_text().replace('"n_keep": 256', '"n_keep": 512'))
+    with pytest.raises(BadInput, match=r"later/05_x\.csv.*n_keep"):
+        recorded.load("05_x", ["cifar", "later"], root=tmp_path)
+
+
+FIGURES = [
+    ("04_airplane_reward", "04_class_shares", lambda r: image_claims.airplane_claims(r, 0, 5.0)),
+    ("05_confidence_bias", "05_class_shares", lambda r: image_claims.bias_claims(r, "fitted", 15.0)),
+    ("06_quality_with_real_data", "06_quality", image_claims.quality_claims),
+    ("07_repeated_runs", "07_curves", lambda r: image_claims.repeat_claims(r, 15.0)),
+]
+RECORDS = [(folder, *figure) for folder in recorded.FOLDERS for figure in FIGURES]
+
+
 @pytest.mark.parametrize(
-    ("notebook", "figure", "claims"),
-    [
-        ("04_airplane_reward", "04_class_shares", lambda r: image_claims.airplane_claims(r, 0, 5.0)),
-        ("05_confidence_bias", "05_class_shares", lambda r: image_claims.bias_claims(r, "fitted", 15.0)),
-        ("06_quality_with_real_data", "06_quality", image_claims.quality_claims),
-        ("07_repeated_runs", "07_curves", lambda r: image_claims.repeat_claims(r, 15.0)),
-    ],
+    ("folder", "notebook", "figure", "claims"),
+    [one for one in RECORDS if (RECORDED / one[0] / f"{one[2]}.csv").exists()],
 )
-def test_recorded_claims_are_those_of_the_recorded_tables(notebook, figure, claims):
+def test_recorded_claims_are_those_of_the_recorded_tables(folder, notebook, figure, claims):
     columns = {"judge": "fitted"} if figure.startswith("05") else {}
-    found = table(claims(recorded.load(figure, **columns)), measured=True)
-    stored = pd.read_csv(RECORDED / recorded.PROFILE / f"{notebook}_claims.csv")
+    found = table(claims(recorded.load(figure, [folder], **columns)), measured=True)
+    stored = pd.read_csv(RECORDED / folder / f"{notebook}_claims.csv")
     assert found.to_dict("list") == stored.to_dict("list")
