@@ -32,8 +32,7 @@ CLASSIFIERS = {
 def provenance(device: str | torch.device) -> dict:
     """`lib.runs.provenance` for a card, with the name of the device that was used."""
     cuda = torch.device(device).type == "cuda"
-    name = torch.cuda.get_device_name(device) if cuda else torch.cpu.get_capabilities()["cpu_name"]
-    return runs.provenance() | {"device": name}
+    return runs.provenance() | {"device": torch.cuda.get_device_name(device) if cuda else runs.processor()}
 
 
 def p0(

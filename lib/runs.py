@@ -219,7 +219,7 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
         "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
         "code_sha256": code_digest(),
         "stale": stale(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         **_hardware(generator),
         "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
@@ -228,6 +228,11 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
         **time,
         "peak_memory_mib": peak_memory_mib(),
     }
+
+
+def processor() -> str:
+    """The CPU's name, as far as it tells it."""
+    return torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
 
 
 def peak_memory_mib() -> int:
