@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu"
     )
-    parser.add_argument("--folder", type=Path, default=timing.RESULTS, help="where the tables go")
+    parser.add_argument("--folder", type=Path, default=timing.RESULTS, help="where the machine's folder goes")
     asked = parser.parse_args()
     names = asked.only.split(",")
     for name in names:
@@ -38,7 +38,7 @@ def main() -> None:
     for name in names:
         module, function = SUITES[name]
         table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked.device)
-        timing.save(name, table, asked.folder)
+        timing.save(name, table, asked.folder, asked.device)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's table of speeds, made from the stored tables: `python -m benchmarks.summary` writes it."""
+"""The README's tables of speeds, made from the stored ones: `python -m benchmarks.summary` writes them."""
 
 import json
 import re
@@ -6,31 +6,43 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.timing import RESULTS
+from benchmarks.timing import BF16_UNITS, RESULTS
 from lib import paths
 
 README = paths.PROJECT / "README.md"
 BLOCK = re.compile(r"(<!-- speed: made by benchmarks/summary.py -->\n).*?(<!-- /speed -->)", re.DOTALL)
 
 
-def table(folder: Path = RESULTS) -> str:
-    """Markdown, from the CSV files in `folder`."""
-    about = json.loads((folder / "training.json").read_text())
-    rows = [*_training(folder), *_sampling(folder), *_parts(folder)]
-    head = "| what | ours | instead | ratio |\n|---|---|---|---|\n"
-    body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    where = f"{about['cpu']['name']}, {about['cpu']['cores']} cores, bf16 units: {about['cpu']['amx_bf16']}"
-    return f"{head}{body}\nMeasured on {about['date']} on {where}, commit `{about['commit'][:10]}`; medians.\n"
+def tables(results: Path = RESULTS) -> str:
+    """Markdown: one table for each machine's folder in `results`."""
+    found = {folder: [name for name in ROWS if (folder / f"{name}.csv").exists()] for folder in results.iterdir()}
+    return "\n".join(_table(folder, found[folder]) for folder in sorted(found) if found[folder])
 
 
 def write() -> None:
-    """Put the table between its marks in the README."""
-    README.write_text(BLOCK.sub(lambda found: found[1] + table() + found[2], README.read_text()))
+    """Put the tables between their marks in the README."""
+    README.write_text(BLOCK.sub(lambda found: found[1] + tables() + found[2], README.read_text()))
 
 
-def _training(folder: Path) -> list[tuple[str, ...]]:
+def _table(folder: Path, names: list[str]) -> str:
+    """What the machine is, the rows of the stored tables named, and when each of them was measured."""
+    rows, measured = [], {}
+    for name in names:
+        rows += ROWS[name](pd.read_csv(folder / f"{name}.csv"))
+        about = json.loads((folder / f"{name}.json").read_text())
+        measured.setdefault(f"on {about['date']} at commit `{about['commit'][:10]}`", []).append(name)
+    cpu = about["cpu"]
+    unit = next((unit for unit in BF16_UNITS if cpu.get(unit)), "none")
+    gpu = "" if about["device"] == "cpu" else f"{about['device']}, beside "
+    what = f"{gpu}{cpu['name']}, {cpu['cores']} cores, bf16 unit: {unit}"
+    body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    when = "; ".join(f"{', '.join(those)} {then}" for then, those in measured.items())
+    return f"**{what}**\n\n| what | ours | instead | ratio |\n|---|---|---|---|\n{body}\nMedians: {when}.\n"
+
+
+def _training(table: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = []
-    for (size, batch), both in _read(folder, "training").groupby(["size", "batch"], sort=False):
+    for (size, batch), both in table.set_index("contender").groupby(["size", "batch"], sort=False):
         ours, theirs = both.loc["ours"], both.loc["torchcfm"]
         share = ours["of bf16 convolution ceiling"]
         rows.append(
@@ -46,40 +58,41 @@ def _training(folder: Path) -> list[tuple[str, ...]]:
     return rows
 
 
-def _sampling(folder: Path) -> list[tuple[str, ...]]:
+def _sampling(table: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = []
-    for (size, nfe), both in _read(folder, "sampling").groupby(["size", "NFE"], sort=False):
+    for (size, nfe), both in table.set_index("contender").groupby(["size", "NFE"], sort=False):
         ours, theirs = both.loc["ours"], both.loc["torchcfm"]
         speeds = f"{ours['images/s']:.1f} images/s", f"torchcfm's network: {theirs['images/s']:.1f} images/s"
         rows.append((f"sampling, {size} size, NFE {nfe}", *speeds, f"{ours['times torchcfm']:.1f}"))
     return rows
 
 
-def _parts(folder: Path) -> list[tuple[str, ...]]:
-    pairing = _read(folder, "pairing").query("n == 128")["seconds"]
-    choice = _read(folder, "choice").query("n == 10_000_000")
-    step = _read(folder, "dynamics", "atoms").loc["grid 512x512"]
-    looped = choice.loc["loop over menus"]
-    return [
-        (
-            "OT pairing of 128 images",
-            f"{1e3 * pairing['ours']:.2f} ms",
-            f"POT: {1e3 * pairing['POT']:.2f} ms",
-            f"{pairing['POT'] / pairing['ours']:.1f}",
-        ),
-        (
-            "K-choice among 10⁷ samples, K = 4",
-            f"{choice.loc['ours', 'seconds']:.3f} s",
-            f"loop over menus: {looped['seconds']:.0f} s",
-            f"{looped['times ours']:.0f}",
-        ),
-        ("exact dynamics, one step on 512x512, one core", f"{1e3 * step['seconds']:.0f} ms", "", ""),
-    ]
+def _pairing(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    seconds = table.query("n == 128").set_index("contender")["seconds"]
+    ours, pot = seconds["ours"], seconds["POT"]
+    return [("OT pairing of 128 images", f"{1e3 * ours:.2f} ms", f"POT: {1e3 * pot:.2f} ms", f"{pot / ours:.1f}")]
 
 
-def _read(folder: Path, name: str, index: str = "contender") -> pd.DataFrame:
-    return pd.read_csv(folder / f"{name}.csv").set_index(index)
+def _choice(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    both = table.query("n == 10_000_000").set_index("contender")
+    ours, looped = both.loc["ours", "seconds"], both.loc["loop over menus"]
+    times = f"{looped['times ours']:.0f}"
+    instead = f"loop over menus: {looped['seconds']:.0f} s"
+    return [("K-choice among 10⁷ samples, K = 4", f"{1e3 * ours:.0f} ms", instead, times)]
 
+
+def _dynamics(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    step = table.set_index("atoms").loc["grid 512x512"]
+    return [("exact dynamics, one step on 512x512, one core", f"{1e3 * step['seconds']:.0f} ms", "", "")]
+
+
+ROWS = {
+    "training": _training,
+    "sampling": _sampling,
+    "pairing": _pairing,
+    "choice": _choice,
+    "dynamics": _dynamics,
+}
 
 if __name__ == "__main__":
     write()

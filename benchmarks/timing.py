@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import time
@@ -14,7 +15,8 @@ import torch
 
 from lib import paths, runs, sealed
 
-RESULTS = paths.PROJECT / "benchmarks" / "results"
+RESULTS = paths.PROJECT / "benchmarks" / "results"  # a folder a machine
+BF16_UNITS = ("amx_bf16", "avx512_bf16")  # of CPUs, the fastest first
 
 
 def alternate(contenders: dict[str, Callable[[], object]], repeats: int = 5) -> pd.DataFrame:
@@ -56,14 +58,28 @@ def once(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def save(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> None:
-    """Print a table, and keep it as CSV with its provenance beside it."""
+def machine(device: str) -> str:
+    """A folder's name for what is measured: the GPU, or the CPU and its fastest bf16 unit."""
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        able = torch.cpu.get_capabilities()
+        name = " ".join([able["cpu_name"], *[unit for unit in BF16_UNITS if able.get(unit)][:1]])
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def save(name: str, table: pd.DataFrame, results: Path, device: str) -> None:
+    """Print a table, and keep it in the machine's folder as CSV with its provenance beside it."""
+    folder = results / machine(device)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"\n{name}\n{table.to_string(index=False, float_format=lambda value: f'{value:.4g}')}", flush=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
     able = torch.cpu.get_capabilities()
-    cpu = {"name": able["cpu_name"], "cores": os.cpu_count(), "amx_bf16": able.get("amx_bf16")}
+    units = {unit: able.get(unit, False) for unit in BF16_UNITS}
+    cpu = {"name": able["cpu_name"], "cores": os.cpu_count(), **units}
     about = {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu, **runs.provenance()}
+    if device == "cpu":
+        about["device"] = device  # whatever else there is
     sealed.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
 
 

@@ -1,15 +1,18 @@
 """Curation: from each menu of K samples, one is kept by Luce's choice rule (Algorithm 1, line 4)."""
 
 import itertools
+import math
 
 import torch
 from torch import Tensor
 
 from lib.checks import require
+from lib.generators.training import parallel_map
 from lib.seeds import torch_rng
 
 MENUS = ("disjoint", "resample")
-BLOCK = 1 << 16  # menus worked on at a time: what they need stays in a core's cache
+BLOCK = 1 << 18  # menus a thread works on at a time: so many that threads seldom wait for each other
+LOG2_E = math.log2(math.e)
 
 
 def k_choice(reward: Tensor, k: int, n_keep: int, *, seed: int, menus: str = "disjoint") -> Tensor:
@@ -43,28 +46,37 @@ def k_choice(reward: Tensor, k: int, n_keep: int, *, seed: int, menus: str = "di
     if not all(torch.isfinite(end) for end in reward.aminmax()):
         bad = int((~torch.isfinite(reward)).sum())
         require(False, "reward", f"{bad} of {n} not finite", "finite")
-    rng = torch_rng(seed, reward.device)
-    kept = torch.arange(n_keep, device=reward.device)
-    for first in range(0, n_keep, BLOCK):
-        block = kept[first : first + BLOCK]
+    device, rng = reward.device, torch_rng(seed, reward.device)
+    kept = torch.arange(n_keep, device=device)
+    blocks = kept.split(BLOCK)
+    if menus == "disjoint":
+        shown = reward[: k * n_keep].reshape(k, n_keep).split(BLOCK, dim=1)
+    else:
+        shown = (torch.randint(n, (k, len(block)), generator=rng, device=device) for block in blocks)
+    dtype = torch.promote_types(reward.dtype, torch.float32)
+    draws = (torch.rand(len(block), generator=rng, dtype=dtype, device=device) for block in blocks)
+
+    @torch.no_grad()
+    def choose(job: tuple[Tensor, Tensor, Tensor]) -> None:
+        block, shown, u = job
         if menus == "disjoint":
-            starts = range(first, n_keep * k, n_keep)
-            shown = torch.stack([reward[start : start + len(block)] for start in starts])
-            for passed in _passed_over(shown, rng):
-                block.add_(passed, alpha=n_keep)
+            block.add_(_seats(shown, u), alpha=n_keep)
         else:
-            shown = torch.randint(n, (k, len(block)), generator=rng, device=reward.device)
-            seat = _passed_over(reward[shown], rng).sum(dim=0, keepdim=True)
-            block.copy_(shown.gather(0, seat)[0])
+            block.copy_(shown.gather(0, _seats(reward[shown], u).long()[None])[0])
+
+    # this thread draws the numbers, in order, while others choose; for a single block none are started
+    jobs = zip(blocks, shown, draws, strict=True)
+    for _ in parallel_map(choose, jobs, device) if len(blocks) > 1 else map(choose, jobs):
+        pass
     return kept
 
 
-def _passed_over(shown: Tensor, rng: torch.Generator) -> Tensor:
-    """For menus in columns, (k, n), whether row j lies before the one chosen: bool, (k - 1, n)."""
-    shown = shown.float() if shown.dtype.itemsize < 4 else shown
-    odds = (shown - shown.amax(dim=0)).exp_()
+def _seats(shown: Tensor, u: Tensor) -> Tensor:
+    """For menus in columns, (k, n), the row of the one chosen: int32, (n,)."""
+    shown = shown.to(u.dtype)
+    # exp2: PyTorch's exp is MKL's, which takes more than twice as long on some CPUs
+    odds = (shown - shown.amax(dim=0)).mul_(LOG2_E).exp2_()
     for before, here in itertools.pairwise(odds):
         here += before
-    # in (0, 1], so that odds of 0 are never met
-    u = 1 - torch.rand(odds.shape[1], generator=rng, dtype=odds.dtype, device=odds.device)
-    return odds[:-1] < u * odds[-1]
+    u = (1 - u).mul_(odds[-1])  # in (0, 1], so that odds of 0 are never met
+    return odds[:-1].lt_(u).sum(dim=0).int()

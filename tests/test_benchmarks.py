@@ -1,11 +1,15 @@
 """The benchmarks measure what they say; the README says what they measured."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from benchmarks import choice, dynamics, summary, timing
+from benchmarks.__main__ import main
 from lib import population
 
 
@@ -36,10 +40,49 @@ def test_monte_carlo_approaches_the_exact_step(monkeypatch):
 
 
 def test_tables_are_kept_with_their_provenance(tmp_path):
-    timing.save("speeds", pd.DataFrame({"contender": ["ours"], "seconds": [0.5]}), tmp_path)
-    assert pd.read_csv(tmp_path / "speeds.csv")["seconds"].iloc[0] == 0.5
-    about = pd.read_json(tmp_path / "speeds.json", typ="series")
+    timing.save("speeds", pd.DataFrame({"contender": ["ours"], "seconds": [0.5]}), tmp_path, "cpu")
+    kept = tmp_path / timing.machine("cpu")
+    assert pd.read_csv(kept / "speeds.csv")["seconds"].iloc[0] == 0.5
+    about = pd.read_json(kept / "speeds.json", typ="series")
     assert {"date", "cpu", "commit", "clean_tree", "packages"} <= set(about.index)
+    assert {"name", "cores", "amx_bf16", "avx512_bf16"} == set(about["cpu"])
+
+
+@pytest.mark.parametrize(
+    ("able", "name"),
+    [
+        ({"cpu_name": "Intel Xeon", "amx_bf16": True, "avx512_bf16": True}, "intel-xeon-amx-bf16"),
+        ({"cpu_name": "AMD EPYC", "amx_bf16": False, "avx512_bf16": True}, "amd-epyc-avx512-bf16"),
+        ({"cpu_name": "Neoverse (N1)"}, "neoverse-n1"),
+    ],
+)
+def test_a_machine_is_named_for_its_cpu_and_fastest_bf16_unit(monkeypatch, able, name):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert timing.machine("cpu") == name
+
+
+def test_the_command_keeps_a_machines_tables_in_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamics, "MENUS", (100,))
+    line = ["bench", "--only", "monte_carlo", "--device", "cpu", "--folder", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", line)
+    main()
+    assert (tmp_path / timing.machine("cpu") / "monte_carlo.csv").exists()
+
+
+def test_machines_stand_side_by_side_each_with_what_it_measured(tmp_path):
+    for machine, names in {"one": ["pairing", "dynamics"], "two": ["choice"]}.items():
+        (tmp_path / machine).mkdir()
+        for name in names:
+            stored = next(timing.RESULTS.glob(f"*/{name}.csv"))
+            shutil.copy(stored, tmp_path / machine)
+            shutil.copy(stored.with_suffix(".json"), tmp_path / machine)
+    one, two = summary.tables(tmp_path).split("**")[2::2]
+    assert "OT pairing" in one
+    assert "exact dynamics" in one
+    assert "K-choice" not in one
+    assert "Medians: pairing, dynamics on 20" in one
+    assert "K-choice" in two
+    assert "Medians: choice on 20" in two
 
 
 def test_a_process_that_fails_is_an_error(tmp_path):
@@ -50,7 +93,7 @@ def test_a_process_that_fails_is_an_error(tmp_path):
 def test_the_readme_holds_the_table_of_the_stored_results():
     found = summary.BLOCK.search(summary.README.read_text())
     assert found, "the README has no table of speeds"
-    assert found[0] == found[1] + summary.table() + found[2]
+    assert found[0] == found[1] + summary.tables() + found[2]
 
 
 def test_networks_of_both_sides_are_the_published_size():

@@ -67,6 +67,18 @@ def test_blocks_of_menus_cover_every_menu_once(monkeypatch, dtype):
     assert reward[kept].double().mean() > reward.double().mean() + 0.3
 
 
+@pytest.mark.parametrize("menus", ["disjoint", "resample"])
+def test_the_number_of_threads_does_not_matter(monkeypatch, menus):
+    monkeypatch.setattr(curation, "BLOCK", 1 << 10)
+    reward, before, kept = torch.randn(40_000), torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        kept.append(k_choice(reward, 4, 10_000, seed=0, menus=menus))
+    torch.set_num_threads(before)
+    assert torch.equal(kept[0], kept[1])
+    assert torch.equal(kept[0], kept[2])
+
+
 def test_disjoint_menus_show_no_sample_twice_and_deliver_the_count_asked_for():
     for n, k, n_keep in [(100, 4, 25), (103, 4, 25), (7, 7, 1), (50, 1, 50), (10, 3, 0)]:
         kept = k_choice(torch.randn(n), k, n_keep, seed=1)
@@ -87,6 +99,35 @@ def test_a_reward_far_above_the_rest_always_wins_its_menu():
     assert reward[kept].item() == 1000.0
     wins = [bool(reward[k_choice(reward[:2], 2, 1, seed=s)] == 1000.0) for s in range(50)]
     assert all(wins)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("hopeless", [-1e30, -200.0])
+def test_odds_of_zero_are_never_met_even_at_the_ends_of_u(dtype, hopeless):
+    shown = torch.tensor([hopeless - 1000, 1e3, hopeless - 1000], dtype=dtype)[:, None].expand(3, 4)
+    u = torch.tensor([0.0, 2.0**-24, 0.5, 1 - 2.0**-24], dtype=dtype)  # what torch.rand can give in float32
+    assert curation._seats(shown, u).tolist() == [1, 1, 1, 1]
+
+
+def test_the_ends_of_u_choose_the_ends_of_the_menu():
+    u = torch.tensor([0.0, 1 - 2.0**-24])
+    for k in (2, 4, 1000):
+        assert curation._seats(torch.zeros(k, 2), u).tolist() == [k - 1, 0]
+
+
+def test_rewards_may_span_all_floats():
+    reward = torch.tensor([-1e30, 1e30, 0.0, -3e38] * 1000)[torch.randperm(4000)]
+    kept = reward[k_choice(reward, 2, 2000, seed=1)]
+    best = reward.reshape(2, 2000).amax(dim=0)
+    assert torch.equal(kept, best)
+
+
+def test_every_seat_of_a_long_menu_of_equals_is_as_likely():
+    k, n_keep = 300, 30_000
+    seats = k_choice(torch.zeros(k * n_keep), k, n_keep, seed=4) // n_keep
+    assert stats.chisquare(np.bincount(seats, minlength=k)).pvalue > 1e-3
+    last = int((seats == k - 1).sum())
+    assert abs(last - n_keep / k) < 4 * math.sqrt(n_keep / k)
 
 
 def test_close_choices_between_large_rewards_keep_their_odds():
