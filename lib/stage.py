@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import PIL.Image
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -18,6 +19,7 @@ from lib.taste import Curator
 DPI = 96
 FLOOR = -20.0  # rewards below this share a colour
 KL_RANGE = (1e-2, 1e2)  # nats
+REACH = 14.0  # pixels from the middle of a letter that count as on it: its disc, and a little for a shaky hand
 MEAN, START, LIMIT, BOUND = "#000000", "#0072B2", "#D55E00", "#0072B2"
 
 
@@ -45,6 +47,10 @@ class Stage:
         for artist in self.moving:
             artist.axes.draw_artist(artist)
         return png(np.asarray(self.canvas.buffer_rgba()))
+
+    def display(self, x: float, y: float) -> tuple[float, float]:
+        """A pixel of the picture, counted from its upper left corner, in Matplotlib's display coordinates."""
+        return x, self.canvas.get_width_height()[1] - y
 
 
 class LoopStage:
@@ -87,6 +93,16 @@ class LoopStage:
         self.bound.set_data([0, ROUNDS] if bounded else [], [path.bound] * 2 if bounded else [])
         return self.stage.png()
 
+    def panel(self, x: float, y: float) -> Axes | None:
+        """The panel with a circle, reward or density, that a pixel lies on; None beside them."""
+        at = self.stage.display(x, y)
+        return next((ring.axes for ring in self.rings if ring.axes.bbox.contains(*at)), None)
+
+    def place(self, panel: Axes, x: float, y: float) -> tuple[float, float]:
+        """(x1, x2) of a pixel in the data coordinates of a panel, also beyond its edges."""
+        across, up = panel.transData.inverted().transform(self.stage.display(x, y))
+        return float(across), float(up)
+
 
 class MenuStage:
     """The curator's picture: a menu on the density, the reward learned so far, the density one round on."""
@@ -118,6 +134,13 @@ class MenuStage:
         for letter, place in zip(self.letters, curator.cells.points[curator.menu()], strict=True):
             letter.set_position(place)
         return self.stage.png()
+
+    def letter(self, x: float, y: float) -> int | None:
+        """Place on the menu of the letter at a pixel of the last picture; None beside all of them."""
+        at = self.stage.display(x, y)
+        apart = [math.dist(text.get_transform().transform(text.get_position()), at) for text in self.letters]
+        nearest = int(np.argmin(apart))
+        return nearest if apart[nearest] <= REACH else None
 
 
 def states(paths: dict[str, Path], rounds: Sequence[int]) -> Figure:
