@@ -163,6 +163,19 @@ def test_a_letter_in_the_picture_is_as_good_as_its_button():
     assert front.curator.chosen == [3, 0, 2]
 
 
+def test_letters_of_a_crowded_menu_part_and_point_to_their_places():
+    curator = taste.Curator()
+    menu = np.array([100, 100, 101, 5000])  # three samples in one spot
+    curator.menu = lambda: menu
+    shown = stage.MenuStage(curator)
+    shown.png(curator)
+    places = np.array([letter.get_position() for letter in shown.letters])
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2) + 9 * np.eye(4)
+    assert apart.min() > 0.99 * stage.GAP
+    np.testing.assert_allclose(places[3], curator.cells.points[5000], atol=0.01)  # alone: stays
+    np.testing.assert_allclose(shown.leaders.get_xydata()[::3], curator.cells.points[menu])
+
+
 @pytest.mark.parametrize("front", [controls.LoopExplorer, controls.TasteExplorer])
 def test_without_a_front_end_there_is_a_picture_and_no_widget(front, monkeypatch):
     live = front().image.value
