@@ -22,6 +22,7 @@ HEADLESS = "CURATED_LOOPS_HEADLESS"  # set where nobody can move a slider: run_a
 MENUS = [(str(k), k) for k in (1, 2, 3, 4, 6, 8, 16, 64)] + [("∞", math.inf)]
 RATIOS = [(f"{lam:g}", lam) for lam in (0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 4.0, 10.0)] + [("∞", math.inf)]
 BUTTON = {"width": "auto", "min_width": "3.5em"}  # the layout of a button
+WRAPPED = {"flex_flow": "row wrap"}  # the layout of a row that a narrow window breaks and does not cut off
 PACE = 50  # milliseconds between two places of a dragged centre: about a redraw
 
 
@@ -69,8 +70,8 @@ class LoopExplorer:
         for slider in self._moving:
             slider.observe(self._moved, "value")
         self.story.observe(self._chose, "value")
-        rows = ([self.story, self.k, self.gamma, self.x1], [self.t, self.lam, self.r_min, self.x2])
-        self.box = ui.VBox([self.data, *(ui.HBox(row) for row in rows), self.says, self.image])
+        knobs = [self.story, self.t, self.k, self.lam, self.gamma, self.r_min, self.x1, self.x2]
+        self.box = ui.VBox([self.data, ui.HBox(knobs, layout=WRAPPED), self.says, self.image])
         self.mouse = self._listen()
         self._paint()
 
@@ -170,7 +171,7 @@ class TasteExplorer:
             button.on_click(lambda _, place=place: self._like(place))
         self.go.on_click(lambda _: self._act(lambda: self.curator.take_round()))
         self.anew.on_click(lambda _: self._act(self._restart))
-        self.box = ui.VBox([self.image, ui.HBox([*self.likes, self.go, self.anew]), self.says])
+        self.box = ui.VBox([self.image, ui.HBox([*self.likes, self.go, self.anew], layout=WRAPPED), self.says])
         self.mouse = Event(source=self.image, watched_events=["click"], prevent_default_action=True)
         self.mouse.on_dom_event(self._clicked)
         self._paint()
