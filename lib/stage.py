@@ -159,7 +159,7 @@ def states(paths: dict[str, Path], rounds: Sequence[int]) -> Figure:
         for axis, colour in zip(row[: len(rounds) + 1], ["black"] + ["white"] * len(rounds), strict=True):
             axis.add_patch(Circle(path.setting.centre, path.setting.r_min, fill=False, lw=0.8, color=colour))
             axis.set(xlabel="", ylabel="", xticks=[], yticks=[])
-        row[0].set_ylabel(f"{name}\n{_words(path)}", fontsize="small")
+        row[0].set_ylabel(f"{name}\n{_words(path)}", fontsize="medium")
         mean, kl = row[-2:]
         mean.plot(path.curves["round"], path.curves["mean"], color=MEAN, lw=1.2)
         kl.plot(path.curves["round"], path.curves["kl_start"], color=START, lw=1.2)

@@ -63,10 +63,10 @@ pd.options.display.float_format = "{:.4g}".format
 controls.show(controls.LoopExplorer)
 
 # %% [markdown]
-# Left to right: the reward (yellow is liked; the circle is its flat top), the density after $t$ rounds
-# (square-root stretched), $\mathbb{E}_{p_t}[e^r]$ with the round ringed, and two distances: how far the model has
-# gone from the data, $\mathrm{KL}(p_t \| p_0)$, and how far it still is from the limit of the curated-only loop,
-# $\mathrm{KL}(p^* \| p_t)$.
+# Left to right: the reward (yellow is liked; the circle is its flat top, and can be dragged), the density after
+# $t$ rounds (square-root stretched), $\mathbb{E}_{p_t}[e^r]$ with the round ringed, and two distances: how far the
+# model has gone from the data, $\mathrm{KL}(p_t \| p_0)$, and how far it still is from the limit of the
+# curated-only loop, $\mathrm{KL}(p^* \| p_t)$.
 #
 # ### The same, standing still
 #
