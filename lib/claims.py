@@ -246,7 +246,7 @@ def threshold_claims(across: pd.DataFrame, rare: pd.DataFrame) -> list[Claim]:
             "ours",
             # Steady growth with log(1 / p_ref(A)) has no bound; a growth that dies out would have one.
             bool(rising.min() > 0.9 * rising.max() and falling.max() <= 0),
-            f"from each share to the next, at least {rising.min():+.2f} above, at most {falling.max():+.2f} below",
+            f"from each share to the next, at least {rising.min():+.2f} above, at most {falling.max():z.2f} below",
         ),
     ]
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import ipywidgets as ui
 import numpy as np
+from ipyevents import Event
 from IPython.display import Image
+from matplotlib.axes import Axes
 
 from lib import explorer, toy
 from lib.explorer import ROUNDS, STORIES, Setting
@@ -20,6 +22,8 @@ HEADLESS = "CURATED_LOOPS_HEADLESS"  # set where nobody can move a slider: run_a
 MENUS = [(str(k), k) for k in (1, 2, 3, 4, 6, 8, 16, 64)] + [("∞", math.inf)]
 RATIOS = [(f"{lam:g}", lam) for lam in (0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 4.0, 10.0)] + [("∞", math.inf)]
 BUTTON = {"width": "auto", "min_width": "3.5em"}  # the layout of a button
+WRAPPED = {"flex_flow": "row wrap"}  # the layout of a row that a narrow window breaks and does not cut off
+PACE = 50  # milliseconds between two places of a dragged centre: about a redraw
 
 
 def show(front: "type[LoopExplorer] | type[TasteExplorer]", **options) -> ui.Widget | Image:
@@ -32,9 +36,12 @@ def show(front: "type[LoopExplorer] | type[TasteExplorer]", **options) -> ui.Wid
 class LoopExplorer:
     """Sliders for K, lambda, gamma, r_min, the rewarded centre and the round over the exact loop.
 
+    The centre can also be dragged in the picture.
+
     Attributes:
         box: the widget.
         image: the picture in it.
+        mouse: what the mouse does on the picture.
         milliseconds: how long each redraw took, from the slider's message to the new picture.
     """
 
@@ -45,6 +52,7 @@ class LoopExplorer:
         self.milliseconds: list[float] = []
         self._stage = LoopStage(explorer.path(setting))
         self._told = True  # False while several sliders move at once
+        self._held: Axes | None = None  # the panel on which the centre is being dragged
         told = next((name for name, known in STORIES.items() if known == setting), None)
         self.story = ui.Dropdown(options=list(STORIES), value=told, description="story")
         self.data = ui.ToggleButtons(options=list(toy.TOYS), description="data", style={"button_width": "7em"})
@@ -62,8 +70,9 @@ class LoopExplorer:
         for slider in self._moving:
             slider.observe(self._moved, "value")
         self.story.observe(self._chose, "value")
-        rows = ([self.story, self.k, self.gamma, self.x1], [self.t, self.lam, self.r_min, self.x2])
-        self.box = ui.VBox([self.data, *(ui.HBox(row) for row in rows), self.says, self.image])
+        knobs = [self.story, self.t, self.k, self.lam, self.gamma, self.r_min, self.x1, self.x2]
+        self.box = ui.VBox([self.data, ui.HBox(knobs, layout=WRAPPED), self.says, self.image])
+        self.mouse = self._listen()
         self._paint()
 
     @staticmethod
@@ -84,6 +93,34 @@ class LoopExplorer:
         for name in ("data", "k", "lam", "gamma", "r_min"):
             getattr(self, name).value = getattr(setting, name)
         self._told = True
+
+    def _listen(self) -> Event:
+        # Moves come as the trait `xy`, not as events: the browser keeps back all but the newest value of a trait
+        # until the kernel has answered the one before, so that places cannot queue up behind a slow redraw.
+        ends = ["mousedown", "mouseup", "mouseleave"]
+        watch = {"watched_events": ends, "xy_coordinate_system": "data", "prevent_default_action": True}
+        mouse = Event(source=self.image, **watch, wait=PACE, throttle_or_debounce="throttle")
+        mouse.on_dom_event(self._grab)
+        mouse.observe(lambda change: self._drag(*change["new"]), "xy")
+        return mouse
+
+    def _grab(self, event: dict) -> None:
+        at = event["dataX"], event["dataY"]  # pixels of the picture, whatever its size on the screen
+        if event["event"] == "mousedown" and event["button"] == 0:
+            self._held = self._stage.panel(*at)
+        self._drag(*at)
+        if event["event"] != "mousedown":
+            self._held = None
+
+    def _drag(self, *at: float) -> None:
+        if self._held is None or not at:  # xy is emptied when the picture is shown anew
+            return
+        place = self._stage.place(self._held, *at)
+        centre = tuple(_on_scale(slider, x) for slider, x in zip((self.x1, self.x2), place, strict=True))
+        if centre != self.setting.centre:
+            self._set(replace(self.setting, centre=centre))
+            self.story.value = None
+            self._paint()
 
     def _chose(self, change: dict) -> None:
         if change["new"]:
@@ -109,11 +146,12 @@ class LoopExplorer:
 
 
 class TasteExplorer:
-    """A button under each point of a menu: click the one you like, and see what the loop makes of it.
+    """A menu of lettered points: click the one you like, or its button, and see what the loop makes of it.
 
     Attributes:
         box: the widget.
         image: the picture in it.
+        mouse: clicks on the picture.
         curator: the clicks and the loop so far; read `curator.weights` or `curator.path` in a cell of your own.
     """
 
@@ -130,10 +168,12 @@ class TasteExplorer:
         self.go = ui.Button(description="retrain: next round", button_style="primary", layout=BUTTON)
         self.anew = ui.Button(description="start anew", layout=BUTTON)
         for place, button in enumerate(self.likes):
-            button.on_click(lambda _, place=place: self._act(lambda: self.curator.click(place)))
+            button.on_click(lambda _, place=place: self._like(place))
         self.go.on_click(lambda _: self._act(lambda: self.curator.take_round()))
         self.anew.on_click(lambda _: self._act(self._restart))
-        self.box = ui.VBox([self.image, ui.HBox([*self.likes, self.go, self.anew]), self.says])
+        self.box = ui.VBox([self.image, ui.HBox([*self.likes, self.go, self.anew], layout=WRAPPED), self.says])
+        self.mouse = Event(source=self.image, watched_events=["click"], prevent_default_action=True)
+        self.mouse.on_dom_event(self._clicked)
         self._paint()
 
     @staticmethod
@@ -141,6 +181,14 @@ class TasteExplorer:
         """The picture before any click, a PNG."""
         curator = Curator(data, k, lam, seed)
         return MenuStage(curator).png(curator)
+
+    def _clicked(self, event: dict) -> None:
+        place = self._stage.letter(event["dataX"], event["dataY"])
+        if place is not None:
+            self._like(place)
+
+    def _like(self, place: int) -> None:
+        self._act(lambda: self.curator.click(place))
 
     def _restart(self) -> None:
         self.curator = self._start()
@@ -160,6 +208,12 @@ class TasteExplorer:
 
 def _slider(name: str, low: float, high: float, step: float) -> ui.FloatSlider:
     return ui.FloatSlider(min=low, max=high, step=step, description=name, readout_format=".2f")
+
+
+def _on_scale(slider: ui.FloatSlider, value: float) -> float:
+    """The nearest value at which a slider can stand."""
+    steps = round(min(max(value, slider.min), slider.max) / slider.step)
+    return round(steps * slider.step, 6)  # 3 * 0.05 is not 0.15
 
 
 def _sentence(path: explorer.Path, t: int) -> str:

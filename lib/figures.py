@@ -416,7 +416,7 @@ def theorem_2_2(table: pd.DataFrame, limit: float, family: str) -> Figure:
             left.semilogy(part["round"], bound, "--", lw=1, color=colour)
     left.set(xlabel="retraining round $t$", ylabel=r"$\mathrm{KL}(p_{\theta^*} \| p_{\theta_t})$, nats")
     left.set_ylim(1e-11, 1)
-    left.legend(title=f"{family} family (dashed: bound)", ncols=3, **above)
+    left.legend(title=f"{family} family (dashed: bound)", ncols=2, **above)  # as many rows as beside it
     worst = table.groupby(["family", "lam"], as_index=False)[["contraction", "bound"]].max()
     for (name, part), colour in zip(worst.groupby("family"), ("#009E73", "#D55E00"), strict=True):
         right.plot(part["lam"], part["contraction"], "o", ms=4, color=colour, label=f"{name}, largest")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import PIL.Image
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -18,6 +19,8 @@ from lib.taste import Curator
 DPI = 96
 FLOOR = -20.0  # rewards below this share a colour
 KL_RANGE = (1e-2, 1e2)  # nats
+REACH = 14.0  # pixels from the middle of a letter that count as on it: its disc, and a little for a shaky hand
+GAP = 0.65  # between the middles of two letters, in units of x: their discs do not touch
 MEAN, START, LIMIT, BOUND = "#000000", "#0072B2", "#D55E00", "#0072B2"
 
 
@@ -46,11 +49,15 @@ class Stage:
             artist.axes.draw_artist(artist)
         return png(np.asarray(self.canvas.buffer_rgba()))
 
+    def display(self, x: float, y: float) -> tuple[float, float]:
+        """A pixel of the picture, counted from its upper left corner, in Matplotlib's display coordinates."""
+        return x, self.canvas.get_width_height()[1] - y
+
 
 class LoopStage:
     """The explorer's picture: reward, density p_t, E[e^r] and KL over rounds."""
 
-    width, height = 10.4, 2.7  # inches
+    width, height = 10.4, 2.3  # inches
 
     def __init__(self, path: Path):
         figure, axes = subplots(1, 4, self.width, self.height)
@@ -58,14 +65,15 @@ class LoopStage:
         self.reward = _image(reward, path.reward, path.extent, "viridis", "reward $r$", (FLOOR, 0.0))
         self.density = _image(density, path.reward, path.extent, HEAT, "", (0.0, 1.0))
         self.rings = [axis.add_patch(_ring(colour)) for axis, colour in ((reward, "black"), (density, "white"))]
-        self.title = density.text(0.5, 1.03, "", transform=density.transAxes, ha="center")
+        self.title = density.title
         (self.mean,) = mean.plot([], [], "o-", ms=3, lw=1.2, color=MEAN)
         (self.now,) = mean.plot([], [], "o", ms=9, mfc="none", mec=LIMIT, mew=1.5)
         (self.start,) = kl.plot([], [], "o-", ms=3, lw=1.2, color=START, label=r"$\mathrm{KL}(p_t \| p_0)$")
         (self.limit,) = kl.plot([], [], "s-", ms=3, lw=1.2, color=LIMIT, label=r"$\mathrm{KL}(p^* \| p_t)$")
         (self.bound,) = kl.plot([], [], "--", lw=1.2, color=BOUND, label="bound on the first (Thm 2.4)")
         _over_rounds(mean, "$E_{p_t}[e^r]$", ylim=(-0.02, 1.05))
-        _over_rounds(kl, "KL, nats", ylim=KL_RANGE, yscale="log")
+        _over_rounds(kl, "KL, nats", ylim=KL_RANGE)
+        kl.set_yscale("log", nonpositive="mask")  # KL(p_0 || p_0) = 0 has no place
         kl.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
         lines = [self.mean, self.now, self.start, self.limit, self.bound]
         self.stage = Stage(figure, [self.reward, self.density, *self.rings, self.title, *lines])
@@ -87,6 +95,16 @@ class LoopStage:
         self.bound.set_data([0, ROUNDS] if bounded else [], [path.bound] * 2 if bounded else [])
         return self.stage.png()
 
+    def panel(self, x: float, y: float) -> Axes | None:
+        """The panel with a circle, reward or density, that a pixel lies on; None beside them."""
+        at = self.stage.display(x, y)
+        return next((ring.axes for ring in self.rings if ring.axes.bbox.contains(*at)), None)
+
+    def place(self, panel: Axes, x: float, y: float) -> tuple[float, float]:
+        """(x1, x2) of a pixel in the data coordinates of a panel, also beyond its edges."""
+        across, up = panel.transData.inverted().transform(self.stage.display(x, y))
+        return float(across), float(up)
+
 
 class MenuStage:
     """The curator's picture: a menu on the density, the reward learned so far, the density one round on."""
@@ -104,8 +122,9 @@ class MenuStage:
         ]
         style = {"fontweight": "bold", "ha": "center", "va": "center", "fontsize": 10}
         disc = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": START}
+        (self.leaders,) = axes[0, 0].plot([], [], "o-", ms=3, lw=1.0, color="white", markevery=3)
         self.letters = [axes[0, 0].text(0, 0, LETTERS[i], bbox=disc, **style) for i in range(curator.k)]
-        self.stage = Stage(figure, [*self.images, *self.letters])
+        self.stage = Stage(figure, [*self.images, self.leaders, *self.letters])
 
     def png(self, curator: Curator) -> bytes:
         """The curator's menu, taste and next round as they stand."""
@@ -115,9 +134,19 @@ class MenuStage:
         relative = (reward - reward.min()) / span if span > 0 else np.full_like(reward, 0.5)
         for image, field in zip(self.images, (_stretched(now), relative, _stretched(after)), strict=True):
             image.set_data(field)
-        for letter, place in zip(self.letters, curator.cells.points[curator.menu()], strict=True):
+        points = curator.cells.points[curator.menu()]
+        places = _spread(points, GAP)
+        self.leaders.set_data(*np.stack([points, places, np.full_like(points, np.nan)], axis=1).reshape(-1, 2).T)
+        for letter, place in zip(self.letters, places, strict=True):
             letter.set_position(place)
         return self.stage.png()
+
+    def letter(self, x: float, y: float) -> int | None:
+        """Place on the menu of the letter at a pixel of the last picture; None beside all of them."""
+        at = self.stage.display(x, y)
+        apart = [math.dist(text.get_transform().transform(text.get_position()), at) for text in self.letters]
+        nearest = int(np.argmin(apart))
+        return nearest if apart[nearest] <= REACH else None
 
 
 def states(paths: dict[str, Path], rounds: Sequence[int]) -> Figure:
@@ -130,13 +159,14 @@ def states(paths: dict[str, Path], rounds: Sequence[int]) -> Figure:
         for axis, colour in zip(row[: len(rounds) + 1], ["black"] + ["white"] * len(rounds), strict=True):
             axis.add_patch(Circle(path.setting.centre, path.setting.r_min, fill=False, lw=0.8, color=colour))
             axis.set(xlabel="", ylabel="", xticks=[], yticks=[])
-        row[0].set_ylabel(f"{name}\n{_words(path)}", fontsize="small")
+        row[0].set_ylabel(f"{name}\n{_words(path)}", fontsize="medium")
         mean, kl = row[-2:]
         mean.plot(path.curves["round"], path.curves["mean"], color=MEAN, lw=1.2)
         kl.plot(path.curves["round"], path.curves["kl_start"], color=START, lw=1.2)
         kl.plot(path.curves["round"], path.curves["kl_limit"], color=LIMIT, lw=1.2)
         mean.set(ylim=(-0.02, 1.05), xlim=(-0.5, ROUNDS + 0.5), box_aspect=1)
-        kl.set(ylim=KL_RANGE, xlim=(-0.5, ROUNDS + 0.5), yscale="log", box_aspect=1)
+        kl.set(ylim=KL_RANGE, xlim=(-0.5, ROUNDS + 0.5), box_aspect=1)
+        kl.set_yscale("log", nonpositive="mask")
     titles = ["reward $r$", *(f"$p_{{{t}}}$" for t in rounds), "$E_{p_t}[e^r]$", "KL, nats"]
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title)
@@ -180,6 +210,19 @@ def _words(path: Path) -> str:
 def _stretched(density: np.ndarray) -> np.ndarray:
     """Square root of a density over its maximum: a mode of 1 % stays visible."""
     return np.sqrt(density / density.max())
+
+
+def _spread(points: np.ndarray, gap: float) -> np.ndarray:
+    """Points pushed apart until hardly two are closer than a gap: (n, 2) -> (n, 2)."""
+    turn = 2 * np.pi * np.arange(len(points)) / len(points)
+    places = points + 1e-3 * np.stack([np.cos(turn), np.sin(turn)], axis=1)  # equal points part, too
+    for _ in range(100):
+        way = places[:, None] - places[None]
+        apart = np.linalg.norm(way, axis=2)
+        near = (apart < gap) & ~np.eye(len(points), dtype=bool)
+        push = way * np.where(near, (gap - apart) / (2 * np.maximum(apart, 1e-9)), 0.0)[..., None]
+        places += push.sum(axis=1) / np.maximum(near.sum(axis=1), 1)[:, None]
+    return places
 
 
 def _ring(colour: str) -> Circle:

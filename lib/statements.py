@@ -76,7 +76,8 @@ def luce(reward: Tensor, replays: int, *, seed: int) -> pd.DataFrame:
     law = torch.softmax(reward.double(), 0).numpy()
     kept = metrics.shares(torch.cat(choices).numpy(), len(reward))
     error = np.sqrt(law * (1 - law) / replays)
-    return pd.DataFrame({"reward": reward.numpy(), "law": law, "kept": kept, "error": error})
+    rated = reward.numpy() + 0.0  # the top of a reward is -0.0, which a table would print
+    return pd.DataFrame({"reward": rated, "law": law, "kept": kept, "error": error})
 
 
 def round_table(scene: Scene, paths: dict[str, Sequence[np.ndarray]], rounds: Iterable[int]) -> pd.DataFrame:

@@ -53,7 +53,8 @@ pd.options.display.float_format = "{:.4g}".format
 #
 # 1. *story* → *curated only*, then move *round t*. Three rounds, and one mode is left.
 # 2. Set $\lambda$ to 1. The others come back: real data hold them.
-# 3. Move the centre to where no data are. People still get what they like; it takes the loop longer to find it.
+# 3. Drag the circle, on the reward or on the density, to where no data are. People still get what they like; it
+#    takes the loop longer to find it.
 # 4. Lower $\gamma$ to 0.5. A mild preference collapses the loop as surely as a strong one, only later.
 # 5. Set $\lambda$ to 1/4 and $K$ to 4. The dashed line appears: Theorem 2.4 bounds the distance to the data once
 #    $\lambda < 1/(K-1)$.
@@ -62,10 +63,10 @@ pd.options.display.float_format = "{:.4g}".format
 controls.show(controls.LoopExplorer)
 
 # %% [markdown]
-# Left to right: the reward (yellow is liked; the circle is its flat top), the density after $t$ rounds
-# (square-root stretched), $\mathbb{E}_{p_t}[e^r]$ with the round ringed, and two distances: how far the model has
-# gone from the data, $\mathrm{KL}(p_t \| p_0)$, and how far it still is from the limit of the curated-only loop,
-# $\mathrm{KL}(p^* \| p_t)$.
+# Left to right: the reward (yellow is liked; the circle is its flat top, and can be dragged), the density after
+# $t$ rounds (square-root stretched), $\mathbb{E}_{p_t}[e^r]$ with the round ringed, and two distances: how far the
+# model has gone from the data, $\mathrm{KL}(p_t \| p_0)$, and how far it still is from the limit of the
+# curated-only loop, $\mathrm{KL}(p^* \| p_t)$.
 #
 # ### The same, standing still
 #
@@ -114,9 +115,10 @@ products.animation(moving["moons"], "08_moons", profile, seed=seed, numbers=tabl
 # %% [markdown]
 # ## 3. Be the curator
 #
-# The model shows you four of its samples, A to D. Click the one you like. You need no formula for your taste: it
-# is learned from your clicks, as reward models are learned from people's comparisons. We write the reward as a sum
-# of bumps, $r_w(x) = \sum_j w_j\, \phi_j(x)$, and take the weights that make your clicks most probable,
+# The model shows you four of its samples, A to D. Click the one you like, on the picture or below it. You need no
+# formula for your taste: it is learned from your clicks, as reward models are learned from people's comparisons.
+# We write the reward as a sum of bumps, $r_w(x) = \sum_j w_j\, \phi_j(x)$, and take the weights that make your
+# clicks most probable,
 #
 # $$\hat w = \arg\max_w \sum_{\text{clicks}} \log \frac{e^{r_w(x_{\text{kept}})}}{\sum_{k} e^{r_w(x_k)}}
 # - \frac{\|w\|^2}{2 \sigma^2} .$$

@@ -92,6 +92,90 @@ def test_clicks_and_rounds_reach_the_curator():
     assert (front.curator.chosen, len(front.curator.path)) == ([], 1)
 
 
+def dom_event(front, kind: str, x: float, y: float, button: int = 0) -> None:
+    """What the browser sends when the mouse does something on a front's picture."""
+    front.mouse._handle_mouse_msg(None, {"event": kind, "dataX": x, "dataY": y, "button": button}, [])
+
+
+def pixel(axis, point: tuple[float, float], picture: bytes) -> tuple[float, float]:
+    """Where a point of an axis lies on a picture, from its upper left corner."""
+    across, up = axis.transData.transform(point)
+    return float(across), pixels(picture).shape[0] - float(up)
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (1.5, -2.0), (-2.5, 0.75)])
+def test_a_pixel_of_the_picture_is_the_point_drawn_there(centre):
+    path = explorer.path(explorer.Setting(gamma=0.0, r_min=0.2, centre=centre))
+    loop = stage.LoopStage(path)
+    axis = loop.reward.axes
+    level = pixels(loop.png(path, 0)).sum(axis=2)  # without a slope all of the reward is yellow but for the ring
+    dark = [loop.place(axis, x, y) for y, x in np.argwhere(level < 100) if loop.panel(x, y) is axis]
+    ring = [point for point in dark if max(map(abs, point)) < 2.9]  # and the frame
+    assert np.mean(ring, axis=0) == pytest.approx(centre, abs=0.06)
+
+
+def test_beside_the_two_panels_there_is_nothing_to_hold():
+    path = explorer.path(explorer.Setting())
+    loop = stage.LoopStage(path)
+    picture = loop.png(path, 0)
+    for axis in (loop.reward.axes, loop.density.axes):
+        assert loop.panel(*pixel(axis, (2.9, -2.9), picture)) is axis
+        assert loop.panel(*pixel(axis, (3.1, 0.0), picture)) is None
+        assert loop.panel(*pixel(axis, (0.0, -3.1), picture)) is None
+    assert loop.panel(*pixel(loop.mean.axes, (5.0, 0.5), picture)) is None
+
+
+def test_a_dragged_centre_moves_both_sliders_and_redraws_once_a_move():
+    front = controls.LoopExplorer()
+    reward, density = front._stage.reward.axes, front._stage.density.axes
+    at = [pixel(reward, point, front.image.value) for point in ((0.51, 0.49), (-1.02, 0.98), (9.0, -9.0))]
+    dom_event(front, "mousedown", *at[0])
+    assert (front.setting.centre, front.story.value) == ((0.5, 0.5), None)
+    front.mouse.xy = list(at[1])
+    assert front.setting.centre == (-1.0, 1.0)
+    front.mouse.xy = list(at[2])  # past the edge: as far as the sliders go
+    assert (front.x1.value, front.x2.value) == (2.5, -2.5)
+    dom_event(front, "mouseup", *pixel(reward, (-1.0, 1.0), front.image.value))
+    assert len(front.milliseconds) == 1 + 4
+    before = front.image.value
+    front.mouse.xy = list(at[0])  # nothing is held any more
+    front.mouse.xy = []
+    dom_event(front, "mousedown", *at[0], button=2)
+    dom_event(front, "mousedown", *pixel(density, (3.2, 0.0), before))
+    assert (front.image.value, len(front.milliseconds)) == (before, 5)
+    dom_event(front, "mousedown", *pixel(density, (0.0, 0.0), before))
+    dom_event(front, "mouseleave", *pixel(density, (0.0, 4.0), before))
+    front.mouse.xy = list(at[1])
+    assert front.setting.centre == (0.0, 2.5)
+
+
+def test_a_letter_in_the_picture_is_as_good_as_its_button():
+    front, twin = controls.TasteExplorer(), controls.TasteExplorer()
+    letters = front._stage.letters
+    axis = letters[0].axes
+    for place in (3, 0, 2):
+        dom_event(front, "click", *pixel(axis, letters[place].get_position(), front.image.value))
+        twin.likes[place].click()
+    assert front.curator.chosen == twin.curator.chosen == [3, 0, 2]
+    assert front.image.value == twin.image.value
+    dom_event(front, "click", *pixel(axis, (-2.9, 2.9), front.image.value))  # no letter here
+    dom_event(front, "click", 5.0, 5.0)
+    assert front.curator.chosen == [3, 0, 2]
+
+
+def test_letters_of_a_crowded_menu_part_and_point_to_their_places():
+    curator = taste.Curator()
+    menu = np.array([100, 100, 101, 5000])  # three samples in one spot
+    curator.menu = lambda: menu
+    shown = stage.MenuStage(curator)
+    shown.png(curator)
+    places = np.array([letter.get_position() for letter in shown.letters])
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2) + 9 * np.eye(4)
+    assert apart.min() > 0.99 * stage.GAP
+    np.testing.assert_allclose(places[3], curator.cells.points[5000], atol=0.01)  # alone: stays
+    np.testing.assert_allclose(shown.leaders.get_xydata()[::3], curator.cells.points[menu])
+
+
 @pytest.mark.parametrize("front", [controls.LoopExplorer, controls.TasteExplorer])
 def test_without_a_front_end_there_is_a_picture_and_no_widget(front, monkeypatch):
     live = front().image.value

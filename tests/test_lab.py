@@ -12,36 +12,41 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib
 import pytest
 
-from lib import paths, report
+from lib import controls, explorer, figures, paths, report, stage
 
 SHOTS = "CURATED_LOOPS_SHOTS"  # environment variable: a folder for screenshots; none are kept without it
 NAMES = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
 PATIENCE = 240  # seconds for JupyterLab to start, and for a notebook's cells to run
-MOVES = 12  # key presses on each slider
-PROMPT = 100  # milliseconds from a key to the new picture; a busy machine gets three times as long
+MOVES = 12  # key presses on each slider, and places on the way of the mouse
+PROMPT = 100  # milliseconds from a key or a move to the new picture; a busy machine gets three times as long
 SIZE = {"width": 1400, "height": 1000}
+NARROW = 1000  # pixels: here the explorer's picture is shrunk
+EXACT = 0.15  # units of x between mouse and sliders: two pixels of the shrunk picture
 # A reader's settings, but for two: nothing is saved into the tree, and cells out of sight are drawn too.
 SETTINGS = {
     "docmanager-extension/plugin": {"autosave": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
-# Notes when the picture of the explorer gets a new source, and when a key goes down.
+# Notes when the picture of the explorer gets a new source, when a key goes down and when the mouse moves.
 WATCH = """
 () => {
   const picture = document.querySelector('.jp-OutputArea-output .widget-image');
   window.seen = [];
   new MutationObserver(() => window.seen.push(performance.now())).observe(picture, {attributes: true});
-  window.pressed = [];
-  document.addEventListener('keydown', () => window.pressed.push(performance.now()), true);
+  window.acted = [];
+  for (const act of ['keydown', 'mousemove'])
+    document.addEventListener(act, () => window.acted.push(performance.now()), true);
 }
 """
 FRONT = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # the notebook in front
+PICTURE = f"{FRONT} .jp-OutputArea-output .widget-image"
 # What a reader would see of it now.
 LOOK = """
 () => {
@@ -200,27 +205,121 @@ def test_the_tour_runs_from_the_top(page):
     assert page.evaluate(LOOK)["pictures"] == _stored("00_start_here")["pictures"]
 
 
-def test_sliders_and_clicks_move_the_figures_in_time(page):
+@pytest.fixture(scope="module")
+def live(page):
+    """The page with notebook 08 run in it, and the explorer's picture watched."""
     _restart_and_run_all(page, "08_explorer")
-    of = {name: page.locator(".widget-slider", has_text=name).locator(".noUi-handle") for name in ("round t", "γ")}
-    of["γ"].scroll_into_view_if_needed()
+    page.locator(PICTURE).first.scroll_into_view_if_needed()
     page.evaluate(WATCH)
-    waits = [_move(page, of["round t"], "ArrowRight") for _ in range(MOVES)]
-    waits += [_move(page, of["γ"], "ArrowLeft") for _ in range(MOVES)]
+    return page
+
+
+def test_sliders_and_clicks_move_the_figures_in_time(live):
+    of = {name: live.locator(".widget-slider", has_text=name).locator(".noUi-handle") for name in ("round t", "γ")}
+    waits = [_press(live, of["round t"], "ArrowRight") for _ in range(MOVES)]
+    waits += [_press(live, of["γ"], "ArrowLeft") for _ in range(MOVES)]
     print(f"slider to figure: median {statistics.median(waits):.0f} ms, slowest {max(waits):.0f} ms")
     for letter in "ABC":
-        page.get_by_role("button", name=f"I like {letter}").click()
-    page.get_by_role("button", name="retrain").click()
-    page.get_by_text("3 clicks, round 1").wait_for(timeout=10_000)
-    _shoot(page, "08_live")
+        live.get_by_role("button", name=f"I like {letter}").click()
+    live.get_by_role("button", name="retrain").click()
+    live.get_by_text("3 clicks, round 1").wait_for(timeout=10_000)
+    _shoot(live, "08_live")
     assert statistics.median(waits) < 3 * PROMPT
 
 
-def _move(page, handle, key: str) -> float:
+@pytest.mark.parametrize(("panel", "width"), [("reward", SIZE["width"]), ("density", NARROW)])
+def test_the_centre_follows_the_mouse_in_time(live, panel, width):
+    live.set_viewport_size(SIZE | {"width": width})
+    picture = live.locator(PICTURE).first
+    picture.scroll_into_view_if_needed()
+    axis = getattr(drawn(stage.LoopStage, explorer.path(explorer.Setting())), panel).axes
+    before = picture.get_attribute("src")
+    live.mouse.move(*_at(picture, axis, (2.0, 2.0)))
+    live.mouse.down()
+    way = [(2.0 - 3.0 * step / MOVES, 2.0 - 2.5 * step / MOVES) for step in range(1, MOVES + 1)]
+    waits = [_timed(live, lambda point=point: live.mouse.move(*_at(picture, axis, point))) for point in way]
+    live.mouse.up()
+    live.mouse.move(*_at(picture, axis, (0.0, 0.0)))  # let go: nothing follows
+    print(f"mouse on {panel} to figure: median {statistics.median(waits):.0f} ms, slowest {max(waits):.0f} ms")
+    live.wait_for_timeout(5 * PROMPT)
+    _shoot(live, f"08_dragged_{panel}")
+    assert picture.get_attribute("src") != before
+    assert _readouts(live) == pytest.approx(way[-1], abs=EXACT)
+    assert statistics.median(waits) < 3 * PROMPT
+
+
+def test_a_swift_drag_ends_where_the_mouse_was_let_go(live):
+    live.set_viewport_size(SIZE)
+    picture = live.locator(PICTURE).first
+    picture.scroll_into_view_if_needed()
+    axis = drawn(stage.LoopStage, explorer.path(explorer.Setting())).reward.axes
+    live.mouse.move(*_at(picture, axis, (-2.0, -2.0)))
+    live.mouse.down()
+    live.evaluate("() => { window.seen = []; window.acted = []; }")
+    live.mouse.move(*_at(picture, axis, (1.0, -1.5)), steps=10 * MOVES)
+    live.mouse.up()
+    live.wait_for_timeout(10 * PROMPT)
+    moves, pictures, late = live.evaluate("() => [acted.length, seen.length, seen.at(-1) - acted.at(-1)]")
+    print(f"{moves} moves, {pictures} pictures, the last {late:.0f} ms after the last move")
+    assert _readouts(live) == pytest.approx((1.0, -1.5), abs=EXACT)
+    assert pictures < moves  # places in between are left out
+    assert late < 3 * PROMPT  # nothing had queued up
+
+
+def test_a_letter_in_the_picture_can_be_clicked(live):
+    live.set_viewport_size(SIZE)
+    live.get_by_role("button", name="start anew").click()
+    live.get_by_text("0 clicks, round 0").wait_for(timeout=10_000)
+    picture = live.locator(PICTURE).nth(1)
+    front = drawn(controls.TasteExplorer)  # what the page shows: menus depend on the seed alone
+    letter = front._stage.letters[2]
+    for clicks in (1, 2):
+        picture.click(position=_on(picture, letter.axes, letter.get_position()))
+        live.get_by_text(f"{clicks} clicks, round 0").wait_for(timeout=10_000)
+        front.likes[2].click()
+    picture.click(position=_on(picture, letter.axes, (2.9, -2.9)))  # no letter here
+    live.wait_for_timeout(3 * PROMPT)
+    assert live.get_by_text("2 clicks, round 0").count() == 1
+    _shoot(live, "08_clicked")
+
+
+def drawn(front: type, *options):
+    """A front or a stage as the notebook makes it, with the figures' style."""
+    with matplotlib.rc_context():
+        figures.use_style()
+        return front(*options)
+
+
+def _on(picture, axis, point: tuple[float, float]) -> dict[str, float]:
+    """Where a point of an axis lies on a picture as wide as the page shows it, from its upper left corner."""
+    size = picture.bounding_box()
+    across, up = axis.transData.transform(point)
+    whole = axis.figure.canvas.get_width_height()
+    return {"x": across / whole[0] * size["width"], "y": (1 - up / whole[1]) * size["height"]}
+
+
+def _at(picture, axis, point: tuple[float, float]) -> tuple[float, float]:
+    """The same from the corner of the page, in whole pixels, as mice move."""
+    corner, inside = picture.bounding_box(), _on(picture, axis, point)
+    return round(corner["x"] + inside["x"]), round(corner["y"] + inside["y"])
+
+
+def _readouts(page) -> tuple[float, float]:
+    """Where the sliders of the centre say that they stand."""
+    of = (page.locator(".widget-slider", has_text=f"centre {x}").locator(".widget-readout") for x in ("x₁", "x₂"))
+    return tuple(float(readout.inner_text().replace("−", "-")) for readout in of)
+
+
+def _press(page, handle, key: str) -> float:
     """Press a key on a slider; milliseconds until the picture changed."""
-    page.evaluate("() => { window.seen = []; window.pressed = []; }")
     handle.focus()
-    handle.press(key)
+    return _timed(page, lambda: handle.press(key))
+
+
+def _timed(page, act: Callable[[], None]) -> float:
+    """Milliseconds from an act of the reader until the picture changed."""
+    page.evaluate("() => { window.seen = []; window.acted = []; }")
+    act()
     page.wait_for_function("() => window.seen.length > 0", timeout=10_000, polling=5)
     page.wait_for_timeout(50)
-    return page.evaluate("() => window.seen[0] - window.pressed[0]")
+    return page.evaluate("() => window.seen[0] - window.acted[0]")
