@@ -7,7 +7,7 @@ from benchmarks import networks
 from benchmarks.timing import alternate
 from lib import paths
 from lib.generators.flow import EVALUATIONS, Flow, integrate
-from lib.generators.training import parallel_map
+from lib.parallel import parallel_map
 from lib.seeds import torch_rng
 
 NFE = 16  # network evaluations in the comparison of speeds

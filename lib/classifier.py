@@ -21,13 +21,12 @@ from lib.checks import require
 from lib.generators.training import (
     NonFiniteLoss,
     autocast,
-    one_thread_each,
-    parallel_map,
     progress,
     resolve_precision,
     sharded_backward,
     within_memory,
 )
+from lib.parallel import one_thread_each, parallel_map
 from lib.seeds import derive, torch_rng
 from lib.weights import as_described, load_weights, save_weights
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.checks import require
-from lib.generators.training import parallel_map
+from lib.parallel import parallel_map
 from lib.seeds import torch_rng
 
 MENUS = ("disjoint", "resample")

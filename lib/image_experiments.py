@@ -20,8 +20,8 @@ from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.experiments import ARMS, Experiment, arm_parameters, require_choice
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings, NetSettings, UNetSettings, settings_to_dict
-from lib.generators.training import threads
 from lib.loop import Config, Run, Task, retrain
+from lib.parallel import threads
 from lib.profiles import Images, Profile
 from lib.weights import load_weights
 

@@ -15,7 +15,8 @@ from lib.classifier import Classifier, ClassifierSettings, crop_and_flip, one_cy
 from lib.datasets import digits, split
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings
-from lib.generators.training import NonFiniteLoss, threads
+from lib.generators.training import NonFiniteLoss
+from lib.parallel import threads
 from lib.seeds import torch_rng
 
 IMAGES, LABELS = digits()

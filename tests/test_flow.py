@@ -20,7 +20,8 @@ from lib.generators.networks import (
     settings_from_dict,
     settings_to_dict,
 )
-from lib.generators.training import Mixture, NonFiniteLoss, threads
+from lib.generators.training import Mixture, NonFiniteLoss
+from lib.parallel import threads
 from lib.seeds import torch_rng
 
 PIXELS = MlpSettings(shape=(1, 2, 2), width=48, blocks=2)

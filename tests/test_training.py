@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from lib.checks import BadInput
-from lib.generators.training import Ema, Mixture, NonFiniteLoss, learning_rate, threads, train
+from lib.generators.training import Ema, Mixture, NonFiniteLoss, learning_rate, train
+from lib.parallel import threads
 from lib.seeds import torch_rng
 
 DATA = torch.arange(10.0)[:, None]

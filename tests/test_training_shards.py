@@ -8,7 +8,8 @@ from torch import nn
 
 from lib.checks import BadInput
 from lib.generators import training
-from lib.generators.training import one_thread_each, parallel_map, sharded_backward, threads, train
+from lib.generators.training import sharded_backward, train
+from lib.parallel import one_thread_each, parallel_map, threads
 from lib.seeds import torch_rng
 
 IMAGES = torch.rand(20, 3, 6, 6, generator=torch_rng(0))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.checks import require
-from lib.generators.training import Mixture, threads, train
+from lib.generators.training import Mixture, train
+from lib.parallel import threads
 from lib.seeds import derive, torch_rng
 
 STEPS = 100  # T, diffusion steps

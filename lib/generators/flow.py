@@ -23,13 +23,12 @@ from lib.generators.training import (
     Mixture,
     as_mixture,
     autocast,
-    parallel_map,
     progress,
     resolve_precision,
-    threads,
     train,
     within_memory,
 )
+from lib.parallel import parallel_map, threads
 from lib.seeds import derive, torch_rng
 from lib.weights import as_described, load_weights, save_weights
 

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from lib import distributed, sealed
 from lib.checks import NotFinite, require
+from lib.parallel import one_thread_each
 from lib.seeds import derive, torch_rng
 
 DECAYS = ("constant", "cosine", "linear")
@@ -213,23 +214,6 @@ def _share(loss: Callable, rows: Tensor, rng: torch.Generator, weight: float) ->
     return loss(rows, rng) * weight
 
 
-def one_thread_each(workers: int) -> ThreadPoolExecutor:
-    """A pool of threads in each of which PyTorch's operations use that thread alone."""
-    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-
-
-def parallel_map(function: Callable, items: Iterable, device: str | torch.device) -> Iterator:
-    """`function` of each item, in order: on a CPU side by side, one thread each, as many as PyTorch may use.
-
-    So a result does not depend on the number of threads.
-    """
-    if torch.device(device).type != "cpu":
-        yield from map(function, items)
-        return
-    with one_thread_each(torch.get_num_threads()) as pool:
-        yield from pool.map(function, items)
-
-
 def sharded_backward(
     parameters: Sequence[nn.Parameter], losses: Sequence[Callable[[], Tensor]], pool: ThreadPoolExecutor
 ) -> Tensor:
@@ -323,17 +307,6 @@ def within_memory(lower: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise torch.OutOfMemoryError(f"lower {lower}: {str(error).splitlines()[0]}") from error
-
-
-@contextmanager
-def threads(n: int):
-    """Run the body on n CPU threads: small networks are fastest, and bit-reproducible, on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
