@@ -5,6 +5,7 @@ import torch
 
 from benchmarks import networks
 from benchmarks.timing import alternate
+from benchmarks.training import variants
 from lib import paths
 from lib.generators.flow import EVALUATIONS, Flow, integrate
 from lib.parallel import parallel_map
@@ -25,10 +26,15 @@ def run(device: str) -> pd.DataFrame:
         def plain(net=net, noise=noise) -> None:
             integrate(lambda x, t: net(t, x), noise, method="midpoint", steps=NFE // 2)
 
-        contenders = {
-            "ours": lambda flow=flow, n=n: flow.sample(n, seed=0, batch=max(1, n // 2)),
-            "torchcfm": plain,
+        others = {
+            name: networks.ours(size, device, ode_steps=NFE // 2, **options)
+            for name, options in variants(flow).items()
         }
+        contenders = {
+            name: lambda one=one, n=n: one.sample(n, seed=0, batch=max(1, n // 2))
+            for name, one in {"ours": flow, **others}.items()
+        }
+        contenders["torchcfm"] = plain
         table = alternate(contenders, repeats=3)
         table["images/s"] = n / table["seconds"]
         table["times torchcfm"] = table.set_index("contender")["seconds"]["torchcfm"] / table["seconds"]

@@ -5,6 +5,7 @@ import torch
 
 from benchmarks import networks
 from benchmarks.timing import alternate
+from lib.generators.flow import Flow
 
 STEPS = 3  # in each timed run
 BACKWARD = 3  # a training step costs three forward passes
@@ -41,6 +42,13 @@ def ceilings(device: str) -> dict[str, float]:
     return {name: work[name] * repeat / least[name] / 1e9 for name in work}
 
 
+def variants(flow: Flow) -> dict[str, dict]:
+    """Further contenders, and how they differ from `flow`: as on a CPU without bf16 units; compiled on a GPU."""
+    if flow.device.type == "cuda":
+        return {"ours, compiled": {"compiled": True}}
+    return {"ours, float32": {"precision": "fp32"}} if flow.precision == "bf16" else {}
+
+
 def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, float]) -> pd.DataFrame:
     batch = 128 if device == "cuda" or size == "cifar" else 32
     shards = 1 if device == "cuda" else max(1, torch.get_num_threads())
@@ -55,9 +63,9 @@ def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, floa
         "ours": networks.gflop(flow.velocity, device),
         "torchcfm": networks.gflop(lambda x, t: net.eval()(t, x), device),
     }
-    if device == "cuda":
-        compiled = networks.ours(size, device, compiled=True)
-        contenders["ours, compiled"], cost["ours, compiled"] = lambda: fit(compiled), cost["ours"]
+    for name, options in variants(flow).items():
+        other = networks.ours(size, device, **options)
+        contenders[name], cost[name] = lambda other=other: fit(other), cost["ours"]
     table = alternate(contenders, repeats=3)
     table[["seconds", "least", "greatest"]] /= STEPS
     table["GFLOP forward"] = table["contender"].map(cost)
