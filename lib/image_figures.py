@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from lib.figures import ARM_COLOURS, ARM_NAMES, curves, subplots
 
-# Petroff's ten colours, chosen for readers with any colour vision; a class has one colour in every notebook.
+# Petroff's ten colours, chosen for readers with any colour vision; a class has one colour in every notebook, and
+# the two greys go to classes that seldom lead.
 CLASS_COLOURS = (
-    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+    "#3f90da", "#94a4a2", "#92dadd", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#717581", "#bd1f01", "#b9ac70",
 )  # fmt: skip
 QUALITY = ("frechet_distance_evaluator", "precision", "recall")
 SETTINGS = [  # of a profile's `images` section, those a reader asks for

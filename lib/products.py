@@ -125,6 +125,11 @@ def listing(table: pd.DataFrame) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in cells))
 
 
+def seed_list(seeds: list[int]) -> str:
+    """For a caption: "seed 0", "seeds 0, 1"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def stored(name: str, profile: str, root: Path = RECORDED) -> Image:
     """A recorded figure, for display; `root` as for `recorded`."""
     png = root / profile / f"{name}.png"

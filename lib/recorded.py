@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.checks import require
-from lib.products import RECORDED
+from lib.products import RECORDED, seed_list
 
 # What is recorded of profile `cifar` for readers who cannot spend its hours, in the order in which it was: each
 # folder is what the notebooks left at one commit on one machine.
@@ -113,8 +113,8 @@ def _origin(made: dict) -> str:
     """In words: seeds, time, device and code of one record."""
     tree = "" if made["clean_tree"] else ", tree not clean"
     return (
-        f"seed(s) {', '.join(map(str, made['seeds']))} on device {made['device']} ({made['threads']} thread(s) a "
-        f"process), {made['seconds'] / 3600:.1f} h for {made['runs']} runs, commit `{made['commit'][:10]}`{tree}"
+        f"{seed_list(made['seeds'])} on device {made['device']} (threads: {made['threads']}), "
+        f"{made['seconds'] / 3600:.1f} h for {made['runs']} runs, commit `{made['commit'][:10]}`{tree}"
     )
 
 

@@ -67,7 +67,7 @@ products.picture(image_figures.arm_curves(record, curves, title, record.floor), 
 Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID; dotted: real test images.*")
 
 # %%
-products.stored("04_samples", recorded.PROFILE)
+products.stored("04_samples", recorded.FOLDERS[0])
 
 # %%
 image_experiments.drift(record, f"share_{rewarded}").round(3).to_frame()
@@ -152,9 +152,9 @@ products.figure(figure, "04_curves", settings, numbers=numbers, alt=alt, **about
 
 # %%
 Markdown(
-    f"*{source}, {len(seeds)} seed(s), exact dynamics dashed (mean over the seeds' pools). The Fréchet distance "
-    f"is taken on the evaluator's features of {len(studio.real_features)} training images; it is not FID, which "
-    f"needs Inception's weights. Dotted: real test images.*"
+    f"*{source}, {products.seed_list(seeds)}, exact dynamics dashed (mean over the seeds' pools). The Fréchet "
+    f"distance is taken on the evaluator's features of {len(studio.real_features)} training images; it is not "
+    f"FID, which needs Inception's weights. Dotted: real test images.*"
 )
 
 # %% [markdown]

@@ -135,8 +135,8 @@ products.figure(figure, "05_class_shares", settings, alt=alt, **about)
 
 # %%
 Markdown(
-    f"*{source}, {len(seeds)} seed(s). Shares counted by the evaluator; exact dynamics dashed, averaged over the "
-    f"seeds' pools. In brackets the reward's classifier; the control is the same run in each row.*"
+    f"*{source}, {products.seed_list(seeds)}. Shares counted by the evaluator; exact dynamics dashed, averaged "
+    f"over the seeds' pools. In brackets the reward's classifier; the control is the same run in each row.*"
 )
 
 # %% [markdown]

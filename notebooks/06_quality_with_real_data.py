@@ -58,7 +58,7 @@ products.picture(image_figures.arm_curves(record, image_figures.QUALITY, title, 
 Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID.*")
 
 # %%
-products.stored("06_samples", recorded.PROFILE)
+products.stored("06_samples", recorded.FOLDERS[0])
 
 # %% [markdown]
 # **Reading.** With real data the Fréchet distance stays near its start and precision rises, as in the paper;
@@ -113,9 +113,9 @@ products.figure(figure, "06_quality", settings, numbers=numbers, alt=alt, **abou
 
 # %%
 Markdown(
-    f"*{source}, {len(seeds)} seed(s), {images.n_quality} images at most on each side; the Fréchet distance is on "
-    f"evaluator features and is not FID. Dotted: real test images. No exact curve here: the exact dynamics only "
-    f"reweights the images of $p_0$.*"
+    f"*{source}, {products.seed_list(seeds)}, {images.n_quality} images at most on each side; the Fréchet "
+    f"distance is on evaluator features and is not FID. Dotted: real test images. No exact curve here: the exact "
+    f"dynamics only reweights the images of $p_0$.*"
 )
 
 # %%

@@ -85,11 +85,11 @@ def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):
     source = recorded.load("05_x", root=tmp_path, judge="smoothed").source
     for part in (
         "`cifar`",
-        "seed(s) 0, 1",
+        "seeds 0, 1 on",
         "3 rounds",
         "256 images",
         "1.5 h for 6 runs",
-        "2 thread",
+        "threads: 2",
         "`abcdef0123`",
         "not clean",
     ):
