@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.figures import ARM_COLOURS, ARM_NAMES, curves, subplots
+from lib.products import seed_list
+from lib.profiles import Profile
 
 # Petroff's ten colours, chosen for readers with any colour vision; a class has one colour in every notebook, and
 # the two greys go to classes that seldom lead.
@@ -123,6 +125,12 @@ def loop_curves(
             )
     figure.legends[0].set_title(title, {"size": "large"})  # a title of its own would lie on the legend
     return figure
+
+
+def origin(source: str, profile: Profile, seeds: list[int]) -> str:
+    """For a caption: data, profile, size of a round and seeds of what a figure shows."""
+    kept, drawn = profile.images.n_keep, profile.images.n_keep * profile.images.k
+    return f"{source}, profile `{profile.name}`, {kept:,} of {drawn:,} images kept a round, {seed_list(seeds)}"
 
 
 def image_grids(

@@ -130,7 +130,8 @@ about = {"seed": seed, "run": experiment.provenance}
 products.figure(figure, "04_samples", settings, numbers=table, alt=alt, **about)
 
 # %%
-Markdown(f"*{source}: the first 36 samples of the first seed; the rewarded class is “{names[rewarded]}”.*")
+origin = image_figures.origin(source, settings, seeds)
+Markdown(f"*{origin}: the first 36 samples of the first seed; the rewarded class is “{names[rewarded]}”.*")
 
 # %% [markdown]
 # ## Class shares and mean reward
@@ -152,9 +153,9 @@ products.figure(figure, "04_curves", settings, numbers=numbers, alt=alt, **about
 
 # %%
 Markdown(
-    f"*{source}, {products.seed_list(seeds)}, exact dynamics dashed (mean over the seeds' pools). The Fréchet "
-    f"distance is taken on the evaluator's features of {len(studio.real_features)} training images; it is not "
-    f"FID, which needs Inception's weights. Dotted: real test images.*"
+    f"*{origin}; exact dynamics dashed (mean over the seeds' pools). The Fréchet distance is taken on the "
+    f"evaluator's features of {len(studio.real_features):,} training images; it is not FID, which needs "
+    f"Inception's weights. Dotted: real test images.*"
 )
 
 # %% [markdown]
@@ -196,7 +197,7 @@ if study:
     display(products.figure(figure, "04_menus", settings, numbers=numbers, alt=alt, **about))
 
 # %%
-caption = f"{source}, one seed. Exact dynamics dashed, each on the pool of its own run."
+caption = f"{image_figures.origin(source, settings, [seed])}. Exact dynamics dashed, on the pool of each run."
 Markdown(f"*{caption}*" if study else "*Not compared at this profile: its `study_rounds` is 0.*")
 
 # %% [markdown]

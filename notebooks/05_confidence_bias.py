@@ -134,9 +134,10 @@ alt = "Class shares over rounds. Curated only and control grow uneven, with real
 products.figure(figure, "05_class_shares", settings, alt=alt, **about)
 
 # %%
+origin = image_figures.origin(source, settings, seeds)
 Markdown(
-    f"*{source}, {products.seed_list(seeds)}. Shares counted by the evaluator; exact dynamics dashed, averaged "
-    f"over the seeds' pools. In brackets the reward's classifier; the control is the same run in each row.*"
+    f"*{origin}. Shares counted by the evaluator; exact dynamics dashed, averaged over the seeds' pools. In "
+    f"brackets the reward's classifier; the control is the same run in each row.*"
 )
 
 # %% [markdown]

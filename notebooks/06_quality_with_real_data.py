@@ -112,10 +112,11 @@ alt = (
 products.figure(figure, "06_quality", settings, numbers=numbers, alt=alt, **about)
 
 # %%
+origin = image_figures.origin(source, settings, seeds)
 Markdown(
-    f"*{source}, {products.seed_list(seeds)}, {images.n_quality} images at most on each side; the Fréchet "
-    f"distance is on evaluator features and is not FID. Dotted: real test images. No exact curve here: the exact "
-    f"dynamics only reweights the images of $p_0$.*"
+    f"*{origin}; at most {images.n_quality:,} images on each side of a comparison; the Fréchet distance is on "
+    f"evaluator features and is not FID. Dotted: real test images. No exact curve here: the exact dynamics only "
+    f"reweights the images of $p_0$.*"
 )
 
 # %%
@@ -126,7 +127,7 @@ alt = "Samples by round for three arms: blurred and repetitive without real data
 products.figure(figure, "06_samples", settings, numbers=table, alt=alt, **about)
 
 # %%
-Markdown(f"*{source}: the first 36 samples of the first seed.*")
+Markdown(f"*{origin}: the first 36 samples of the first seed.*")
 
 # %% [markdown]
 # ## Curation or model error?

@@ -108,7 +108,8 @@ alt = "Class shares over rounds in three runs, curated only above, control below
 products.figure(figure, "07_class_shares", settings, numbers=numbers, alt=alt, **about)
 
 # %%
-Markdown(f"*{source}: one column a run, exact dynamics of its own pool dashed.*")
+origin = image_figures.origin(source, settings, seeds)
+Markdown(f"*{origin}: one column a run, exact dynamics of its own pool dashed.*")
 
 # %% [markdown]
 # ## Agreement
@@ -124,7 +125,7 @@ alt = "Six quantities over rounds, mean and band of three runs, curated only and
 products.figure(figure, "07_curves", settings, numbers=experiments.long_table(together, floor), alt=alt, **about)
 
 # %%
-Markdown(f"*{source}: mean over {len(seeds)} runs, band from least to greatest, exact dynamics dashed.*")
+Markdown(f"*{origin}: mean over the runs, band from least to greatest, exact dynamics dashed.*")
 
 # %%
 last = together.histories("curated").query("round == round.max()").set_index("seed")
