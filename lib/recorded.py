@@ -12,7 +12,7 @@ from lib.products import RECORDED, seed_list
 
 # What is recorded of profile `cifar` for readers who cannot spend its hours, in the order in which it was: each
 # folder is what the notebooks left at one commit on one machine.
-FOLDERS = ("cifar", "cifar-seeds-1-2")
+FOLDERS = ("cifar", "cifar-seed-2")
 COUNTS = ("seeds", "confidence_seeds", "repeats")  # settings in which records of one experiment may differ
 
 

@@ -140,7 +140,10 @@ def test_runs_of_several_seeds_are_compared(digits):
     exact = np.mean([one.exact["curated"]["share_3"] for one in single], axis=0)
     assert both.exact["curated"]["share_3"].to_numpy() == pytest.approx(exact, abs=1e-12)
     assert both.histories("curated").groupby("seed")["loss"].last().nunique() == 2
-    assert {type(c.holds) for c in image_claims.repeat_claims(both, 15.0)} == {bool}
+    claims = image_claims.repeat_claims(both, 15.0)
+    assert {type(c.holds) for c in claims} == {bool}
+    alone = image_claims.repeat_claims(single[0], 15.0)
+    assert [c.statement for c in alone] == [c.statement for c in claims[2:]]  # one run agrees with nothing
 
 
 def test_the_study_changes_what_it_says(digits):
