@@ -56,8 +56,10 @@ def picture(drawn: Figure, alt: str) -> Image:
     """A figure for display alone; `alt` says what it shows."""
     whole, light = io.BytesIO(), io.BytesIO()
     drawn.savefig(whole, format="png")
-    with PIL.Image.open(whole) as pixels:  # 256 colours: a third of the bytes, and notebooks carry a copy of each
-        pixels.convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(light, "png", optimize=True)
+    # 256 colours: a third of the bytes, and notebooks carry a copy of each; kmeans keeps those of small labels
+    with PIL.Image.open(whole) as pixels:
+        few = pixels.convert("RGB").quantize(256, kmeans=3, dither=PIL.Image.Dither.NONE)
+    few.save(light, "png", optimize=True)
     return Image(data=light.getvalue(), format="png", width=round(drawn.get_figwidth() * SCREEN_DPI), alt=alt)
 
 
