@@ -45,8 +45,9 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 # %% [markdown]
 # ## Recorded on CIFAR-10
 #
-# Profile `cifar` takes hours, so it was run once. Its tables lie in `paper_figs/cifar/`; here they are drawn by
-# the functions that draw the live run below, where the rulers are explained. Dotted: real test images.
+# Profile `cifar` takes hours, so it was run ahead: seed 0 on an Intel Xeon, seed 2 on an AMD EPYC. The tables lie
+# in `paper_figs/cifar/` and `paper_figs/cifar-seed-2/`; here they are drawn as one, by the functions that draw the
+# live run below, where the rulers are explained. Dotted: real test images.
 
 # %%
 record = recorded.load("06_quality")
@@ -62,8 +63,8 @@ products.stored("06_samples", recorded.FOLDERS[0])
 
 # %% [markdown]
 # **Reading.** With real data the Fréchet distance stays near its start and precision rises, as in the paper;
-# recall falls by more than we call kept, most of it in the first rounds. Without real data quality goes, and
-# it goes in the control, where nobody chooses, at least as fast: the damage is retraining on a few hundred
+# recall falls by more than we call kept, in seed 2 all of it in the first round. Without real data quality goes,
+# and it goes in the control, where nobody chooses, at least as fast: the damage is retraining on a few hundred
 # images of one's own, and two thirds of real data prevent most of it.
 
 # %% tags=["nbval-check-output"]
