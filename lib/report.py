@@ -45,13 +45,15 @@ class Page:
         title: its first heading.
         body: HTML.
         picture: its first picture as a data URI; None if it has none.
-        claims: rows of its claims table: claim, paper, ours, measured.
+        profile: at which it was run.
+        claims: rows of its claims table at that profile: claim, paper, ours, measured.
     """
 
     name: str
     title: str
     body: str
     picture: str | None
+    profile: str
     claims: list[dict[str, str]]
 
 
@@ -106,6 +108,7 @@ def render(notebook: Path, figures: Path) -> Page:
         heading[1] if heading else notebook.stem,
         body,
         picture[1] if picture else None,
+        figures.name,
         _rows(table) if table.exists() else [],
     )
 
@@ -152,7 +155,10 @@ def _rows(table: Path) -> list[dict[str, str]]:
 def _front(pages: list[Page], link: str) -> str:
     cards = "".join(_card(page, link.format(page.name)) for page in pages)
     tables = "".join(_claims(page, link.format(page.name)) for page in pages if page.claims)
-    legend = "“paper” names the statement of the paper behind a claim; “ours” marks expectations of this project."
+    legend = (
+        f"Verdicts at profile “{pages[0].profile}”; what is recorded at others stands in the notebooks. “paper” "
+        "names the statement of the paper behind a claim; “ours” marks expectations of this project."
+    )
     return (
         f'<h1>{TITLE}</h1><p>{LEAD}</p><div class="cards">{cards}</div>'
         f'<h2>What is claimed, and what held here</h2><p class="fine">{legend}</p>{tables}'
@@ -161,7 +167,7 @@ def _front(pages: list[Page], link: str) -> str:
 
 def _card(page: Page, link: str) -> str:
     held = sum(row["ours"] == "holds" for row in page.claims)
-    says = f"{held} of {len(page.claims)} claims hold" if page.claims else page.name
+    says = f"{held} of {len(page.claims)} claims hold at {page.profile}" if page.claims else page.name
     picture = f'<img src="{page.picture}" alt="">' if page.picture else ""
     return (
         f'<a class="card" href="{link}">{picture}<strong>{html.escape(page.title)}</strong><span>{says}</span></a>'
