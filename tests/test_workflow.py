@@ -43,9 +43,17 @@ rule all:
     input: "left", "right"
 rule each:
     output: touch("{name}")
-    params: command=f"cd {config['project']} && {sys.executable} -m lib.step"
+    params: step=f"cd {config['project']} && {sys.executable} -m lib.step", log=config["build"] + "/{name}.log"
     resources: gpu=1
-    shell: "{params.command} {wildcards.name} " + config["build"] + "/{wildcards.name}.log sleep 1"
+    shell: "{params.step} {wildcards.name} {params.log} bash {config[work]} {wildcards.name}"
+"""
+MEET = """
+touch "$0.$1"
+for _ in $(seq 600); do [ -e "$0.left" ] && [ -e "$0.right" ] && exit; sleep 0.1; done
+echo waited in vain; exit 1
+"""
+AVOID = """
+mkdir "$0.busy" && sleep 3 && rmdir "$0.busy"
 """
 DRIVER = """
 import json, sys
@@ -199,15 +207,14 @@ def test_a_step_tells_why_it_failed(code, says, tmp_path, capsys):
     assert f"x: FAILED: {says} (whole log: {tmp_path / 'x.log'})" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("gpu", [True, False])
-def test_jobs_that_want_a_gpu_take_turns_where_there_is_one(gpu, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("gpu", "work"), [(True, AVOID), (False, MEET)])
+def test_jobs_that_want_a_gpu_take_turns_where_there_is_one(gpu, work, tmp_path, monkeypatch):
     (tmp_path / "Snakefile").write_text(HUNGRY)
+    (tmp_path / "work.sh").write_text(work)
     monkeypatch.setattr(workflow, "SNAKEFILE", tmp_path / "Snakefile")
-    config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "threads": 1}
-    assert set(workflow.run(config, 2, gpu=gpu)) == {"left", "right"}
-    news = [step.read(line) for line in capsys.readouterr().out.splitlines()]
-    begins = [one.seconds is None for one in news if one]
-    assert begins == [True, False, True, False] if gpu else begins[:2] == [True, True]
+    config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "work": str(tmp_path / "work.sh")}
+    ended = workflow.run(config | {"threads": 1}, 2, gpu=gpu)
+    assert {name: news.error for name, news in ended.items()} == {"left": None, "right": None}
 
 
 def start(tmp_path: Path, nap: float) -> subprocess.Popen:
