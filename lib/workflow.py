@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TextIO
 
-from lib import paths, step
+from lib import paths, plan, step
 
 SNAKEFILE = paths.PROJECT / "workflow" / "Snakefile"
 STATUS_EVERY = 15  # seconds between lines that say what is running
@@ -46,6 +46,9 @@ def run(config: dict, jobs: int, *, gpu: bool = False) -> dict[str, step.News]:
     line += ["--cores", str(config["threads"] * jobs), "--forceall", "--keep-going", "--scheduler", "greedy"]
     # Another command may work beside this one, or the last jobs of a killed one: run folders have their own locks.
     line += ["--nolock", "--rerun-incomplete", *(["--resources", "gpu=1"] if gpu else [])]
+    # The longest begin first, so that none of them is left over for one core at the end.
+    first = [f"done/{name}" for name in config.get("notebooks", []) if name[:2] in plan.TOYS]
+    line += ["--prioritize", *first] if first else []
     with open(log, "w") as file:
         # A session of its own: its processes are stopped together, whoever they were started by.
         pipes = {"stdout": subprocess.PIPE, "stderr": file, "text": True}

@@ -40,9 +40,9 @@ HUNGRY = """
 import sys
 workdir: config["build"]
 rule all:
-    input: "left", "right"
+    input: expand("done/{name}", name=config["notebooks"])
 rule each:
-    output: touch("{name}")
+    output: touch("done/{name}")
     params: step=f"cd {config['project']} && {sys.executable} -m lib.step", log=config["build"] + "/{name}.log"
     resources: gpu=1
     shell: "{params.step} {wildcards.name} {params.log} bash {config[work]} {wildcards.name}"
@@ -207,14 +207,29 @@ def test_a_step_tells_why_it_failed(code, says, tmp_path, capsys):
     assert f"x: FAILED: {says} (whole log: {tmp_path / 'x.log'})" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("gpu", "work"), [(True, AVOID), (False, MEET)])
-def test_jobs_that_want_a_gpu_take_turns_where_there_is_one(gpu, work, tmp_path, monkeypatch):
+@pytest.fixture
+def hungry(tmp_path, monkeypatch):
+    """Runs a script as every job of a list, each asking for a GPU; what became of them, by name."""
     (tmp_path / "Snakefile").write_text(HUNGRY)
-    (tmp_path / "work.sh").write_text(work)
     monkeypatch.setattr(workflow, "SNAKEFILE", tmp_path / "Snakefile")
-    config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "work": str(tmp_path / "work.sh")}
-    ended = workflow.run(config | {"threads": 1}, 2, gpu=gpu)
+
+    def run(names, work, *parallel, **options):
+        (tmp_path / "work.sh").write_text(work)
+        config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "threads": 1}
+        return workflow.run(config | {"notebooks": names, "work": str(tmp_path / "work.sh")}, *parallel, **options)
+
+    return run
+
+
+@pytest.mark.parametrize(("gpu", "work"), [(True, AVOID), (False, MEET)])
+def test_jobs_that_want_a_gpu_take_turns_where_there_is_one(gpu, work, hungry):
+    ended = hungry(["left", "right"], work, 2, gpu=gpu)
     assert {name: news.error for name, news in ended.items()} == {"left": None, "right": None}
+
+
+def test_the_longest_notebooks_begin_first(hungry):
+    names = ["00_a", "01_b", "02_c", "03_d", "04_e"]
+    assert set(list(hungry(names, "true", 1))[:2]) == {"02_c", "03_d"}
 
 
 def start(tmp_path: Path, nap: float) -> subprocess.Popen:
