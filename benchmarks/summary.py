@@ -93,12 +93,25 @@ def _dynamics(table: pd.DataFrame) -> list[tuple[str, ...]]:
     return [("exact dynamics, one step on 512x512, one core", f"{1e3 * step['seconds']:.0f} ms", "", "")]
 
 
+def _memory(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"peak memory, rounds of {row['images a round']:,.0f} CIFAR-10 images",
+            f"{row['peak MB']:,.0f} MB",
+            "",
+            "",
+        )
+        for _, row in table.iterrows()
+    ]
+
+
 ROWS = {
     "training": _training,
     "sampling": _sampling,
     "pairing": _pairing,
     "choice": _choice,
     "dynamics": _dynamics,
+    "memory": _memory,
 }
 
 if __name__ == "__main__":
