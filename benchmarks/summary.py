@@ -105,6 +105,19 @@ def _memory(table: pd.DataFrame) -> list[tuple[str, ...]]:
     ]
 
 
+def _growth(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    rows = []
+    for name, some in table.groupby("grows", sort=False):
+        ends = some.iloc[[0, -1]]
+        first, last = ends[name]
+        seconds, megabytes = (
+            ends[column].iloc[1] / ends[column].iloc[0] for column in ("seconds in rounds", "peak MB")
+        )
+        ours = f"{seconds:.1f} times the seconds, {megabytes:.2f} times the memory"
+        rows.append((f"2-D loop, {name} from {first:,} to {last:,} ({last / first:.0f} times)", ours, "", ""))
+    return rows
+
+
 ROWS = {
     "training": _training,
     "sampling": _sampling,
@@ -112,6 +125,7 @@ ROWS = {
     "choice": _choice,
     "dynamics": _dynamics,
     "memory": _memory,
+    "growth": _growth,
 }
 
 if __name__ == "__main__":
