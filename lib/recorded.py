@@ -12,7 +12,8 @@ from lib.products import RECORDED, seed_list
 
 # What is recorded of profile `cifar` for readers who cannot spend its hours, in the order in which it was: each
 # folder is what the notebooks left at one commit on one machine.
-FOLDERS = ("cifar", "cifar-seed-2")
+FOLDERS = ("cifar", "cifar-seed-1", "cifar-seed-2")
+LONGER = "cifar-20-rounds"  # cifar-seed-2's confidence loop, gone on with; the tables of notebook 06
 COUNTS = ("seeds", "confidence_seeds", "repeats")  # settings in which records of one experiment may differ
 
 

@@ -130,7 +130,7 @@ FIGURES = [
     ("06_quality_with_real_data", "06_quality", image_claims.quality_claims),
     ("07_repeated_runs", "07_curves", lambda r: image_claims.repeat_claims(r, 15.0)),
 ]
-RECORDS = [(folder, *figure) for folder in recorded.FOLDERS for figure in FIGURES]
+RECORDS = [(path.name, *figure) for path in sorted(RECORDED.glob("cifar*")) for figure in FIGURES]
 
 
 @pytest.mark.parametrize(
