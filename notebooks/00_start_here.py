@@ -127,10 +127,10 @@ products.stored("02_samples", "quick")
 # ## 4. What the paper claims, and what held here
 #
 # Read from `paper_figs/<profile>/*_claims.csv` as this cell runs: how many claims about each statement of the
-# paper held, of those checked, at each profile with recorded results (`cifar-seed-2` is a second run of profile
-# `cifar`, with another seed, on another kind of processor). A claim often stands for one figure or one
-# theorem at one setting; "ours" are expectations of this project that the paper does not state. At `quick`, the
-# rows on CIFAR-10 are about the digits that stand in for it.
+# paper held, of those checked, at each profile with recorded results (`cifar-seed-1` and `cifar-seed-2` are
+# further runs of profile `cifar`, on another kind of processor; `cifar-20-rounds` is the latter, gone on with). A
+# claim often stands for one figure or one theorem at one setting; "ours" are expectations of this project that
+# the paper does not state. At `quick`, the rows on CIFAR-10 are about the digits that stand in for it.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
