@@ -110,13 +110,13 @@ def tally(claims: pd.DataFrame, by: str) -> pd.DataFrame:
         by: "notebook", or "paper": a claim about two statements then counts for both.
 
     Returns:
-        "held of checked", or "not yet" where a profile has no such claim; in order of appearance.
+        "held of checked", or "-" where a profile has no such claim; in order of appearance.
     """
     if by == "paper":
         claims = claims.assign(paper=claims["paper"].map(_statements)).explode("paper", ignore_index=True)
     held = claims["ours"].eq("holds").groupby([claims[by], claims["profile"]], sort=False)
     words = held.sum().astype(int).astype(str) + " of " + held.count().astype(str)
-    table = words.unstack("profile", fill_value="not yet")
+    table = words.unstack("profile", fill_value="-")
     return table.loc[claims[by].unique(), claims["profile"].unique()].rename_axis(columns=None)
 
 
