@@ -24,7 +24,7 @@
 # profiles `cifar` and `paper` run the same cells on CIFAR-10.
 #
 # **Needs:** nothing beyond the installation at `quick` (about a minute on one CPU core the first time, seconds
-# after that); about two hours on two cores at `cifar`.
+# after that); about half an hour on two cores at `cifar`.
 
 # %% tags=["parameters"]
 profile = "quick"  # a file in profiles/: the scale of the experiment
