@@ -53,6 +53,8 @@ PACKAGES = (
     "torch", "torchvision", "numpy", "scipy", "scikit-learn", "diffusers", "safetensors", "clean-fid",
     "torch-fidelity", "pandas", "matplotlib",
 )  # fmt: skip
+# A refresh rewrites these one by one: that one of them differs from the commit says nothing of what it computed.
+OUTPUTS = (":!paper_figs", ":!notebooks/*.ipynb", ":!benchmarks/results")
 _stale: set[str] = set()  # run folders of other code that this process has read
 
 
@@ -206,6 +208,8 @@ def code_digest() -> str:
 def provenance(generator: object = None, *, seconds: float | None = None) -> dict:
     """Commit, code, machine, versions, time and memory behind a result computed now.
 
+    `clean_tree` says whether all tracked files but stored results are those of the commit.
+
     Args:
         generator: the model behind it, whose device and precision are told; without one, those of the process.
         seconds: that it took, up to now; None where whoever asks tells the time itself.
@@ -216,7 +220,7 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
         time = {"started": started.isoformat(timespec="seconds"), "seconds": round(seconds, 3)}
     return {
         "commit": _git("rev-parse", "HEAD") or "not a git checkout",
-        "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
+        "clean_tree": _git("status", "--porcelain", "--untracked-files=no", "--", ".", *OUTPUTS) == "",
         "code_sha256": code_digest(),
         "stale": stale(),
         "processor": processor(),

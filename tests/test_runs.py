@@ -1,4 +1,5 @@
 import json
+import subprocess
 import threading
 import warnings
 
@@ -174,3 +175,21 @@ def test_provenance_names_what_a_result_came_from(monkeypatch, scratch):
     json.dumps(origin)
     monkeypatch.setattr(runs.paths, "PROJECT", scratch)
     assert runs.provenance()["commit"] == "not a git checkout"
+
+
+def test_a_tree_is_clean_while_only_stored_results_differ_from_the_commit(monkeypatch, scratch):
+    files = ["lib/loop.py", "paper_figs/quick/02_curves.json", "notebooks/02.ipynb", "notebooks/02.py"]
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(scratch)]
+    for name in files:
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).write_text("1\n")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run(git + arguments, check=True)
+    monkeypatch.setattr(runs.paths, "PROJECT", scratch)
+    for name in files[1:3]:
+        (scratch / name).write_text("2\n")
+    assert runs.provenance()["clean_tree"]
+    for name in (files[0], files[3]):
+        (scratch / name).write_text("2\n")
+        assert not runs.provenance()["clean_tree"]
+        (scratch / name).write_text("1\n")
