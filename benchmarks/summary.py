@@ -67,6 +67,12 @@ def _sampling(table: pd.DataFrame) -> list[tuple[str, ...]]:
     return rows
 
 
+def _solvers(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    errors = table.query("NFE == 16").groupby("method")["rmse"].max()
+    instead = f"Heun: {errors['heun']:.3f}; Euler: {errors['euler']:.3f}"
+    return [("error a pixel against dopri5, NFE 16", f"midpoint: {errors['midpoint']:.3f}", instead, "")]
+
+
 def _ratio(contenders: pd.DataFrame) -> str:
     """How many times as fast as torchcfm we are, also in its float32 where that was measured."""
     times = contenders["times torchcfm"]
@@ -93,6 +99,20 @@ def _dynamics(table: pd.DataFrame) -> list[tuple[str, ...]]:
     return [("exact dynamics, one step on 512x512, one core", f"{1e3 * step['seconds']:.0f} ms", "", "")]
 
 
+def _monte_carlo(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    exact, drawn = table.iloc[0], table.iloc[-1]
+    ours = f"{1e3 * exact['seconds']:.2f} ms, error {exact['error']:.0e}"
+    instead = f"Monte Carlo, {drawn['menus']:,} menus: {drawn['seconds']:.1f} s, error {drawn['error']:.0e}"
+    return [
+        ("exact dynamics, one step on three atoms", ours, instead, f"{drawn['seconds'] / exact['seconds']:,.0f}")
+    ]
+
+
+def _quick(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    ours = f"{table['seconds'].sum() / 60:.1f} minutes, at most {table['peak MB'].max():,.0f} MB each"
+    return [("notebooks at `quick`, one by one, one core", ours, "", "")]
+
+
 def _memory(table: pd.DataFrame) -> list[tuple[str, ...]]:
     row = table.iloc[0]
     what = f"peak memory, rounds of {row['images a round']:,.0f} CIFAR-10 images"
@@ -115,9 +135,12 @@ def _growth(table: pd.DataFrame) -> list[tuple[str, ...]]:
 ROWS = {
     "training": _training,
     "sampling": _sampling,
+    "solvers": _solvers,
     "pairing": _pairing,
     "choice": _choice,
     "dynamics": _dynamics,
+    "monte_carlo": _monte_carlo,
+    "quick": _quick,
     "memory": _memory,
     "growth": _growth,
 }
