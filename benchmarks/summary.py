@@ -89,7 +89,7 @@ def _pairing(table: pd.DataFrame) -> list[tuple[str, ...]]:
 def _choice(table: pd.DataFrame) -> list[tuple[str, ...]]:
     both = table.query("n == 10_000_000").set_index("contender")
     ours, looped = both.loc["ours", "seconds"], both.loc["loop over menus"]
-    times = f"{looped['times ours']:.0f}"
+    times = f"{looped['times ours']:,.0f}"
     instead = f"loop over menus: {looped['seconds']:.0f} s"
     return [("K-choice among 10⁷ samples, K = 4", f"{1e3 * ours:.0f} ms", instead, times)]
 
