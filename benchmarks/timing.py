@@ -5,6 +5,7 @@ import os
 import re
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -88,6 +89,16 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
+# A process counts as its own the memory of the one it was started from, as large as that was: so a small one
+# stands between, and tells what its children took.
+LAUNCHER = """
+import pathlib, resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
+
+
 def process(line: list[str], scratch: Path) -> dict[str, float]:
     """Seconds and peak resident memory (MB, of the largest process) of a command that must succeed.
 
@@ -102,10 +113,11 @@ def process(line: list[str], scratch: Path) -> dict[str, float]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": "1",
     }
+    launch, environment = [sys.executable, "-c", LAUNCHER, str(scratch / "peak")], os.environ | places | quiet
     started = time.perf_counter()
     with open(scratch / "log", "w") as log:
-        child = subprocess.Popen(line, cwd=paths.PROJECT, env=os.environ | places | quiet, stdout=log, stderr=log)
-        _, status, usage = os.wait4(child.pid, 0)
+        status = subprocess.call([*launch, *line], cwd=paths.PROJECT, env=environment, stdout=log, stderr=log)
+    seconds = time.perf_counter() - started
     if status:
         raise RuntimeError(f"{' '.join(line)} failed: {(scratch / 'log').read_text()[-500:]}")
-    return {"seconds": time.perf_counter() - started, "peak MB": usage.ru_maxrss / 1024}
+    return {"seconds": seconds, "peak MB": int((scratch / "peak").read_text()) / 1024}

@@ -1,6 +1,7 @@
 """The benchmarks measure what they say; the README says what they measured."""
 
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,13 @@ def test_machines_stand_side_by_side_each_with_what_it_measured(tmp_path):
 def test_a_process_that_fails_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="no such thing"):
         timing.process(["bash", "-c", "echo no such thing; exit 3"], tmp_path)
+
+
+def test_the_memory_of_a_process_is_not_that_of_who_started_it(tmp_path):
+    held = torch.ones(10**8)  # 400 MB
+    assert timing.process([sys.executable, "-c", "pass"], tmp_path)["peak MB"] < 100
+    assert timing.process([sys.executable, "-c", "b'1' * (2 * 10**8)"], tmp_path)["peak MB"] > 190
+    assert len(held) == 10**8
 
 
 def test_the_readme_holds_the_table_of_the_stored_results():
