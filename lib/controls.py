@@ -21,6 +21,7 @@ from lib.taste import Curator
 HEADLESS = "CURATED_LOOPS_HEADLESS"  # set where nobody can move a slider: run_all.sh does so
 MENUS = [(str(k), k) for k in (1, 2, 3, 4, 6, 8, 16, 64)] + [("∞", math.inf)]
 RATIOS = [(f"{lam:g}", lam) for lam in (0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 4.0, 10.0)] + [("∞", math.inf)]
+PLACES = [(f"{n / 20:.2f}", n / 20) for n in range(-50, 51)]  # at which a coordinate of the centre can stand
 BUTTON = {"width": "auto", "min_width": "3.5em"}  # the layout of a button
 WRAPPED = {"flex_flow": "row wrap"}  # the layout of a row that a narrow window breaks and does not cut off
 PACE = 50  # milliseconds between two places of a dragged centre: about a redraw
@@ -60,8 +61,10 @@ class LoopExplorer:
         self.lam = ui.SelectionSlider(options=RATIOS, description="λ")
         self.gamma = _slider("γ", 0.0, 10.0, 0.5)
         self.r_min = _slider("r_min", 0.0, 1.5, 0.05)
-        self.x1 = _slider("centre x₁", -2.5, 2.5, 0.05)
-        self.x2 = _slider("centre x₂", -2.5, 2.5, 0.05)
+        # No FloatSliders: the browser answers a value with its own rounding of it, and such an answer to a place
+        # on the way of a drag would undo the place where it ended. It sends these as whole numbers.
+        self.x1 = ui.SelectionSlider(options=PLACES, description="centre x₁")
+        self.x2 = ui.SelectionSlider(options=PLACES, description="centre x₂")
         self.t = ui.IntSlider(t, 0, ROUNDS, description="round t")
         self.says = ui.HTML()
         self.image = ui.Image(format="png", layout={"max_width": f"{self.width}px"})
@@ -89,7 +92,7 @@ class LoopExplorer:
 
     def _set(self, setting: Setting) -> None:
         self._told = False
-        self.x1.value, self.x2.value = setting.centre
+        self.x1.value, self.x2.value = map(_on_scale, setting.centre)
         for name in ("data", "k", "lam", "gamma", "r_min"):
             getattr(self, name).value = getattr(setting, name)
         self._told = True
@@ -116,7 +119,7 @@ class LoopExplorer:
         if self._held is None or not at:  # xy is emptied when the picture is shown anew
             return
         place = self._stage.place(self._held, *at)
-        centre = tuple(_on_scale(slider, x) for slider, x in zip((self.x1, self.x2), place, strict=True))
+        centre = tuple(map(_on_scale, place))
         if centre != self.setting.centre:
             self._set(replace(self.setting, centre=centre))
             self.story.value = None
@@ -210,10 +213,9 @@ def _slider(name: str, low: float, high: float, step: float) -> ui.FloatSlider:
     return ui.FloatSlider(min=low, max=high, step=step, description=name, readout_format=".2f")
 
 
-def _on_scale(slider: ui.FloatSlider, value: float) -> float:
-    """The nearest value at which a slider can stand."""
-    steps = round(min(max(value, slider.min), slider.max) / slider.step)
-    return round(steps * slider.step, 6)  # 3 * 0.05 is not 0.15
+def _on_scale(value: float) -> float:
+    """The nearest of PLACES."""
+    return min((place for _, place in PLACES), key=lambda place: abs(place - value))
 
 
 def _sentence(path: explorer.Path, t: int) -> str:

@@ -261,7 +261,7 @@ def test_a_swift_drag_ends_where_the_mouse_was_let_go(live):
     live.wait_for_timeout(10 * PROMPT)
     moves, pictures, late = live.evaluate("() => [acted.length, seen.length, seen.at(-1) - acted.at(-1)]")
     print(f"{moves} moves, {pictures} pictures, the last {late:.0f} ms after the last move")
-    assert _readouts(live) == pytest.approx((1.0, -1.5), abs=EXACT)
+    assert _readouts(live) == pytest.approx((1.0, -1.5), abs=EXACT / 2)  # this picture is not shrunk
     assert pictures < moves  # places in between are left out
     assert late < 3 * PROMPT  # nothing had queued up
 
