@@ -8,7 +8,7 @@ from torch import nn
 
 from lib.checks import BadInput
 from lib.generators import training
-from lib.generators.training import sharded_backward, train
+from lib.generators.training import flattened, sharded_backward, train
 from lib.parallel import one_thread_each, parallel_map, threads
 from lib.seeds import torch_rng
 
@@ -31,6 +31,10 @@ def denoising(net):
 def plain(net):
     """The same without noise: a function of the rows alone."""
     return lambda x, rng: (net(x) - x).square().mean()
+
+
+def gradient_norm(net):
+    return torch.stack([p.grad.norm() for p in net.parameters()]).norm()
 
 
 def weights(net):
@@ -128,6 +132,37 @@ def test_an_error_while_preparing_comes_out():
         train(net, plain(net), IMAGES, 3, seed=0, batch=4, lr=1e-2, prepare=broken)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_network_as_one_vector_computes_the_same_and_is_given_back_as_it_was(layout):
+    net, same = network(layout), network(layout)
+    before = [(p.detach().clone(), p.stride()) for p in net.parameters()]
+    with flattened(net) as vector:
+        assert torch.equal(net(IMAGES), same(IMAGES))
+        for _ in range(2):  # gradients add up, as ever
+            plain(net)(IMAGES, None).backward()
+            plain(same)(IMAGES, None).backward()
+        for p, q in zip(net.parameters(), same.parameters(), strict=True):
+            assert torch.equal(p.grad, q.grad)
+            assert p.stride() == q.stride()
+            assert p.data_ptr() % 64 == vector.data_ptr() % 64
+        assert float(vector.grad.square().sum()) == pytest.approx(float(gradient_norm(same)) ** 2, rel=1e-5)
+        vector.data.mul_(2)
+    for (value, stride), p in zip(before, net.parameters(), strict=True):
+        assert torch.equal(p, 2 * value)
+        assert p.stride() == stride
+        assert p.grad is None
+        assert p.untyped_storage().nbytes() == 4 * p.numel(), "a memory of its own"
+
+
+def test_a_checkpoint_of_another_network_or_memory_layout_is_refused(tmp_path):
+    net, path = network(), tmp_path / "half.safetensors"
+    options = {"seed": 0, "batch": 4, "lr": 1e-2, "checkpoint": path, "checkpoint_every": 2}
+    train(net, plain(net), IMAGES, 3, **options)
+    for other in (network("channels_last"), nn.Conv2d(3, 3, 3, padding=1)):
+        with pytest.raises(BadInput, match="must be of this network"):
+            train(other, plain(other), IMAGES, 3, **options)
+
+
 @pytest.mark.parametrize("shards", [0, 5])
 def test_more_shards_than_rows_are_refused(shards):
     net = network()
@@ -138,9 +173,10 @@ def test_more_shards_than_rows_are_refused(shards):
 def test_sharded_gradients_are_those_of_the_sum():
     p, q = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor(3.0))
     p.grad = torch.full((2,), 100.0)  # a left-over is replaced, not added to
+    whole = p.grad
     losses = [lambda: (p * q).sum(), lambda: 2 * p.square().sum() + q]
     assert float(sharded_backward([p, q], losses, one_thread_each(2))) == 9 + 10 + 3
-    assert p.grad.tolist() == [3 + 4, 3 + 8]
+    assert whole.tolist() == [3 + 4, 3 + 8]
     assert float(q.grad) == 3 + 1
 
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from lib.checks import require
@@ -105,6 +104,8 @@ class UNet(nn.Module):
     """`diffusers.UNet2DModel`, called as v(x, t)."""
 
     def __init__(self, settings: UNetSettings):
+        from diffusers import UNet2DModel  # takes seconds to import, and no other network needs it
+
         super().__init__()
         s, levels = settings, len(settings.channels)
         fits = all(c % s.groups == 0 and c > s.groups for c in s.channels)

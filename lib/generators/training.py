@@ -19,6 +19,8 @@ from lib.seeds import derive, torch_rng
 
 DECAYS = ("constant", "cosine", "linear")
 PRECISIONS = ("auto", "fp32", "bf16")
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by its own names
+ALIGN = 16  # float32 numbers of a cache line
 LONG = 1000  # steps from which a fit has a progress bar of its own
 
 
@@ -87,27 +89,44 @@ def learning_rate(step: int, steps: int, *, lr: float, warmup: int = 0, decay: s
     return lr
 
 
+@contextmanager
+def flattened(net: nn.Module) -> Iterator[nn.Parameter]:
+    """All parameters of a network as one vector, for the length of the body; its `.grad` holds their gradients.
+
+    Clipping, Adam and the running average are then a few operations whatever the number of layers: in a small
+    network those of each layer by itself take longer than its arithmetic. Each parameter keeps its shape and
+    memory layout, and starts at a multiple of `ALIGN` numbers; what lies between stays 0.
+    """
+    parameters = list(net.parameters())
+    sizes = [math.ceil(p.numel() / ALIGN) * ALIGN for p in parameters]
+    vector = nn.Parameter(parameters[0].new_zeros(sum(sizes)))
+    vector.grad = torch.zeros_like(vector)
+    parts, gradients = vector.detach().split(sizes), vector.grad.split(sizes)
+    for p, part, gradient in zip(parameters, parts, gradients, strict=True):
+        p.data = part.as_strided(p.shape, p.stride()).copy_(p.detach())
+        p.grad = gradient.as_strided(p.shape, p.stride())
+    try:
+        yield vector
+    finally:
+        for p in parameters:
+            p.data, p.grad = p.detach().clone(), None
+
+
 class Ema:
-    """Exponential moving average of a network's parameters.
+    """Exponential moving average of a tensor.
 
     The decay starts small, min(decay, (1 + t) / (10 + t)), so that the average forgets its start.
     """
 
-    def __init__(self, net: nn.Module, decay: float):
+    def __init__(self, values: Tensor, decay: float):
         require(0 <= decay < 1, "ema_decay", decay, "in [0, 1)")
         self.decay, self.updates = decay, 0
-        self.average = [p.detach().clone() for p in net.parameters()]
+        self.average = values.detach().clone()
 
-    @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
+    def update(self, values: Tensor) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.average, [p.detach() for p in net.parameters()], 1 - decay)
-
-    @torch.no_grad()
-    def copy_to(self, net: nn.Module) -> None:
-        for parameter, average in zip(net.parameters(), self.average, strict=True):
-            parameter.copy_(average)
+        self.average.lerp_(values.detach(), 1 - decay)
 
 
 def train(
@@ -174,38 +193,40 @@ def train(
         return []
     data, device = as_mixture(data), next(net.parameters()).device
     net.train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
-    ema = Ema(net, ema_decay)
-    start = _resume(checkpoint, net, optimiser, ema) if checkpoint else 0
-    losses, pool = [], one_thread_each(shards)
-    batches = _batches(data, range(start, steps), seed, batch, prepare)
-    bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
-    for step, minibatch, rng in bar:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, lr=lr, warmup=warmup, decay=decay)
-        optimiser.zero_grad(set_to_none=True)
-        if shards == 1:
-            value = loss(minibatch.to(device), rng)
-            value.backward()
-        else:
-            rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
-            cut = list(zip(minibatch.chunk(shards), rngs, strict=False))
-            mine = distributed.own(cut)
-            share = [partial(_share, loss, rows.to(device), own, len(rows) / batch) for rows, own in mine]
-            value = sharded_backward(list(net.parameters()), share, pool)
-            distributed.add_up([value, *(p.grad for p in net.parameters())])
-        norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
-        losses.append(value.detach())
-        saves = checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps
-        if saves or (step + 1) % 100 == 0 or step + 1 == steps:  # reading waits for the device: not each step
-            _require_finite(losses, norm, start)
-            bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
-        optimiser.step()
-        ema.update(net)
-        if saves and distributed.is_first():
-            _save(checkpoint, net, optimiser, ema, step + 1)
-    ema.copy_to(net)
-    distributed.take_from_first(net.parameters())
+    with flattened(net) as vector:
+        optimiser = torch.optim.Adam([vector], lr=lr, fused=True)
+        ema = Ema(vector, ema_decay)
+        layout = [[list(p.shape), list(p.stride())] for p in net.parameters()]
+        start = _resume(checkpoint, layout, vector, optimiser, ema) if checkpoint else 0
+        losses, pool = [], one_thread_each(shards)
+        batches = _batches(data, range(start, steps), seed, batch, prepare)
+        bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
+        for step, minibatch, rng in bar:
+            optimiser.param_groups[0]["lr"] = learning_rate(step, steps, lr=lr, warmup=warmup, decay=decay)
+            if shards == 1:
+                vector.grad.zero_()
+                value = loss(minibatch.to(device), rng)
+                value.backward()
+            else:
+                rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
+                mine = distributed.own(list(zip(minibatch.chunk(shards), rngs, strict=False)))
+                share = [partial(_share, loss, rows.to(device), own, len(rows) / batch) for rows, own in mine]
+                value = sharded_backward(list(net.parameters()), share, pool)
+                distributed.add_up([value, vector.grad])
+            norm = nn.utils.clip_grad_norm_([vector], clip)
+            losses.append(value.detach())
+            saves = checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps
+            if saves or (step + 1) % 100 == 0 or step + 1 == steps:  # reading waits for the device: not each step
+                _require_finite(losses, norm, start)
+                bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
+            optimiser.step()
+            ema.update(vector)
+            if saves and distributed.is_first():
+                moments = optimiser.state[vector]
+                state = {"weights": vector, "ema": ema.average} | {key: moments[key] for key in MOMENTS}
+                sealed.write(checkpoint, state, {"step": step + 1, "layout": layout})
+        vector.data.copy_(ema.average)
+        distributed.take_from_first([vector])
     net.eval()
     return torch.stack(losses).tolist() if losses else []
 
@@ -232,7 +253,10 @@ def sharded_backward(
     for gradient in gradients[1:]:
         torch._foreach_add_(total, gradient)
     for parameter, gradient in zip(parameters, total, strict=True):
-        parameter.grad = gradient
+        if parameter.grad is None:
+            parameter.grad = gradient
+        else:  # it may be part of a larger tensor
+            parameter.grad.copy_(gradient)
     return torch.stack(values).sum()
 
 
@@ -268,36 +292,19 @@ def _require_finite(losses: list[Tensor], norm: Tensor, start: int) -> None:
         )
 
 
-def _save(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema, step: int) -> None:
-    tensors = {}
-    for i, p in enumerate(net.parameters()):
-        state = optimiser.state[p]
-        tensors |= {f"weight.{i}": p, f"ema.{i}": ema.average[i]}
-        tensors |= {f"m.{i}": state["exp_avg"], f"v.{i}": state["exp_avg_sq"]}
-    sealed.write(path, tensors, {"step": step})
-
-
-@torch.no_grad()
-def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Adam, ema: Ema) -> int:
+def _resume(path: Path, layout: list, vector: nn.Parameter, optimiser: torch.optim.Adam, ema: Ema) -> int:
     """The step to go on from; 0 where there is no checkpoint, or none that can be trusted."""
     found = distributed.on_first(lambda: sealed.read(path))
     if found is None:
         return 0
-    tensors, step = found[0], found[1]["step"]
-    own = {f"weight.{i}": p.shape for i, p in enumerate(net.parameters())}
-    there = {key: value.shape for key, value in tensors.items() if key.startswith("weight.")}
-    require(there == own, "checkpoint", str(path), "of this network: delete it to start anew")
-    for i, p in enumerate(net.parameters()):
-        p.copy_(tensors[f"weight.{i}"])
-        ema.average[i].copy_(tensors[f"ema.{i}"])
-        # fused Adam needs the moments in the parameter's memory layout: empty_like keeps it
-        optimiser.state[p] = {
-            "step": torch.tensor(float(step), device=p.device),
-            "exp_avg": torch.empty_like(p).copy_(tensors[f"m.{i}"]),
-            "exp_avg_sq": torch.empty_like(p).copy_(tensors[f"v.{i}"]),
-        }
-    ema.updates = step
-    return step
+    tensors, info = found
+    require(info.get("layout") == layout, "checkpoint", str(path), "of this network: delete it to start anew")
+    vector.data.copy_(tensors["weights"])
+    ema.average.copy_(tensors["ema"])
+    ema.updates = info["step"]
+    moments = {key: torch.empty_like(vector.detach()).copy_(tensors[key]) for key in MOMENTS}
+    optimiser.state[vector] = moments | {"step": torch.tensor(float(info["step"]), device=vector.device)}
+    return info["step"]
 
 
 @contextmanager
