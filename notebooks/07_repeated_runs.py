@@ -136,7 +136,7 @@ Markdown(f"*{origin}: one column a run, exact dynamics of its own pool dashed.*"
 # reward's classifier.
 
 # %%
-title = f"Confidence reward, {len(seeds)} runs ({source})"
+title = f"Confidence reward, {len(seeds)} {'run' if len(seeds) == 1 else 'runs'} ({source})"
 floor = image_experiments.studio(images).floor
 figure = image_figures.arm_curves(together, columns, title, floor)
 alt = "Six quantities over rounds, mean and band of three runs, curated only and control: the bands are narrow."
