@@ -44,12 +44,12 @@ def _training(table: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = []
     for (size, batch), both in table.set_index("contender").groupby(["size", "batch"], sort=False):
         ours, theirs = both.loc["ours"], both.loc["torchcfm"]
-        share = ours["of bf16 convolution ceiling"]
+        ceiling = f"{ours['precision_of_ours']} convolution ceiling"
         rows.append(
             (
                 f"OT-CFM training step, {size} size, batch {batch}",
                 f"{ours['seconds']:.2f} s ({ours['GFLOP forward']:.1f} GFLOP forward; "
-                f"{ours['GFLOP/s']:.0f} GFLOP/s, {share:.0%} of the bf16 convolution ceiling)",
+                f"{ours['GFLOP/s']:.0f} GFLOP/s, {ours[f'of {ceiling}']:.0%} of the {ceiling})",
                 f"torchcfm: {theirs['seconds']:.2f} s ({theirs['GFLOP forward']:.1f} GFLOP forward; "
                 f"{theirs['GFLOP/s']:.0f} GFLOP/s)",
                 _ratio(both),

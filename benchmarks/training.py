@@ -6,9 +6,11 @@ import torch
 from benchmarks import networks
 from benchmarks.timing import alternate
 from lib.generators.flow import Flow
+from lib.generators.training import resolve_precision
 
 STEPS = 3  # in each timed run
 BACKWARD = 3  # a training step costs three forward passes
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def run(device: str) -> pd.DataFrame:
@@ -20,12 +22,13 @@ def run(device: str) -> pd.DataFrame:
 
 
 def ceilings(device: str) -> dict[str, float]:
-    """GFLOP/s of a large bf16 matrix product, and of a bf16 3x3 convolution of 128 channels on 16x16."""
+    """GFLOP/s of a large matrix product, and of a 3x3 convolution of 128 channels on 16x16, in our precision."""
+    dtype = DTYPES[resolve_precision("auto", device)]
     n, batch = (8192, 1024) if device == "cuda" else (2048, 128)
-    a, b = torch.randn(2, n, n, device=device, dtype=torch.bfloat16)
-    x = torch.randn(batch, 128, 16, 16, device=device, dtype=torch.bfloat16)
+    a, b = torch.randn(2, n, n, device=device, dtype=dtype)
+    x = torch.randn(batch, 128, 16, 16, device=device, dtype=dtype)
     x = x.contiguous(memory_format=torch.channels_last)
-    kernel = torch.randn(128, 128, 3, 3, device=device, dtype=torch.bfloat16)
+    kernel = torch.randn(128, 128, 3, 3, device=device, dtype=dtype)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     repeat = 20
 
@@ -71,6 +74,6 @@ def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, floa
     table["GFLOP forward"] = table["contender"].map(cost)
     table["GFLOP/s"] = table["GFLOP forward"] * BACKWARD * batch / table["seconds"]
     for name, top in tops.items():
-        table[f"of bf16 {name} ceiling"] = table["GFLOP/s"] / top
+        table[f"of {flow.precision} {name} ceiling"] = table["GFLOP/s"] / top
     table["times torchcfm"] = table.set_index("contender")["seconds"]["torchcfm"] / table["seconds"]
     return table.assign(size=size, batch=batch, device=device, precision_of_ours=flow.precision)
