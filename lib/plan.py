@@ -72,7 +72,7 @@ def _toy_jobs(number: str, profile: Profile, seed: int) -> list[Job]:
     data, toy = TOYS[number], profile.toy
     found = [_toy_run(profile, data, arm, s) for s in range(seed, seed + toy.seeds) for arm in ARMS]
     if number == "02":
-        for steps in (max(1, toy.round_steps // 25), max(1, toy.round_steps // 5), toy.round_steps):
+        for steps in (max(1, toy.round_steps // 75), max(1, toy.round_steps // 30), toy.round_steps):
             found.append(_toy_run(profile, data, "curated", seed, round_steps=steps))
         found += [_toy_run(profile, data, "control", seed, variance=v) for v in ("beta", "posterior")]
     first = [Job("toy_p0", f"{data}-p0-seed{s}", data, seed=s) for s in range(seed, seed + toy.seeds)]

@@ -46,6 +46,7 @@ def figure(
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
     drawn.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    drawn.set_layout_engine("none")  # it stays as laid out: finding it again takes as long as drawing
     shown = picture(drawn, alt)
     (folder / f"{name}.png").write_bytes(shown.data)
     _describe(folder, name, ("png", "svg"), profile, seed, numbers, alt, run)

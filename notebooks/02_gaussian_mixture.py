@@ -126,8 +126,8 @@ pd.Series(gaps, name="largest gap").round(3).to_frame()
 # ## Where the trained loop leaves the exact curve, and why
 #
 # **Fit length.** A round that trains too briefly has not yet become the law of its training set: the loop lags
-# behind. Below, the curated-only arm with a twenty-fifth, a fifth and all of the profile's steps a round. Expect
-# the gap to shrink as the fit grows longer.
+# behind. Below, the curated-only arm with a seventy-fifth, a thirtieth and all of the profile's steps a round.
+# Expect the gap to shrink as the fit grows longer.
 #
 # **Sampler variance.** A reverse step of a diffusion model adds noise of variance $\beta_t$ (plain ancestral
 # sampling) or the smaller posterior variance, which is exact only for data at a single point. Too much noise
@@ -137,7 +137,7 @@ pd.Series(gaps, name="largest gap").round(3).to_frame()
 
 # %%
 steps = settings.toy.round_steps
-lengths = (max(1, steps // 25), max(1, steps // 5), steps)
+lengths = (max(1, steps // 75), max(1, steps // 30), steps)
 by_length = experiments.toy_study("gaussians", settings, seed, "round_steps", lengths, "curated")
 by_sampler = experiments.toy_study("gaussians", settings, seed, "variance", ("beta", "posterior"), "control")
 
@@ -153,7 +153,7 @@ panels = {
 figure = figures.departures(panels, columns)
 studies = [*by_length.items(), *by_sampler.items()]
 numbers = pd.concat([experiments.long_table(e, setting=str(value)) for value, e in studies])
-alt = "Left: the shortest fit lags behind the exact share. Right: the control's std lies above the exact line."
+alt = "Left: short fits lag behind the exact share. Right: the control's std lies above the exact line."
 products.figure(figure, "02_departures", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
 
 # %%
@@ -163,7 +163,7 @@ for what, value in (gaps | stds).items():
     print(f"{what:28} {value:.3f}")
 
 # %% [markdown]
-# *One seed. Left: a fit too short to follow its training set lags; once long enough, more steps change nothing.
+# *One seed. Left: a fit too short to follow its training set lags behind the exact dynamics.
 # Right: the width of the rewarded mode without any choice, for both reverse variances.*
 #
 # ## What we find
