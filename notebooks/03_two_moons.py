@@ -119,7 +119,8 @@ pd.concat([left, exact]).round(4).set_axis([*(f"seed {s}" for s in range(seed, s
 #   lower moon, and the trained patch, which has lost the shape of the moon, puts slightly more of its mass there
 #   than the exact law does. So the count of live arcs hangs on where the cut is made, and the verdict below asks
 #   instead whether the rewarded arc takes over.
-# - **Real data holds the loop.** Both moons stay, and $E[e^r]$ ends well above its start.
+# - **Real data holds the loop.** Both moons stay, and $E[e^r]$ ends well above its start. It rises somewhat later
+#   than the exact one (first row, third panel) and stays a little below it.
 # - **Without choice the shares wander.** In the control (grey) the shares of the arcs drift away from their exact,
 #   constant values in every seed, further and further (last panel), and the rewarded arc loses a little. Nothing
 #   is chosen there: this is model error, and in the end it is larger than the distance of the other two arms from
