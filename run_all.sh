@@ -66,8 +66,10 @@ set_up() {
     }
   fi
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
-  # Always into .venv, also from within an active conda or virtual environment.
-  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --locked "${extras[@]}" --inexact
+  # Always into .venv, also from within an active conda or virtual environment. Compiled once, here: under
+  # PYTHONDONTWRITEBYTECODE, which container images often set, each process would compile PyTorch anew.
+  env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv \
+    .venv/bin/uv sync --locked "${extras[@]}" --inexact --compile-bytecode
   echo "$wanted" >"$stamp"
 }
 
