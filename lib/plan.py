@@ -68,11 +68,16 @@ def judges(profile: Profile) -> tuple[str, ...]:
     return JUDGES if profile.images.label_smoothing > 0 else JUDGES[:1]
 
 
+def fit_lengths(steps: int) -> tuple[int, int, int]:
+    """Optimiser steps of the fits that notebook 02 compares, from far too few to the profile's `steps`."""
+    return max(1, steps // 75), max(1, steps // 30), steps
+
+
 def _toy_jobs(number: str, profile: Profile, seed: int) -> list[Job]:
     data, toy = TOYS[number], profile.toy
     found = [_toy_run(profile, data, arm, s) for s in range(seed, seed + toy.seeds) for arm in ARMS]
     if number == "02":
-        for steps in (max(1, toy.round_steps // 75), max(1, toy.round_steps // 30), toy.round_steps):
+        for steps in fit_lengths(toy.round_steps):
             found.append(_toy_run(profile, data, "curated", seed, round_steps=steps))
         found += [_toy_run(profile, data, "control", seed, variance=v) for v in ("beta", "posterior")]
     first = [Job("toy_p0", f"{data}-p0-seed{s}", data, seed=s) for s in range(seed, seed + toy.seeds)]

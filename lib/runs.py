@@ -75,6 +75,8 @@ class Store:
     def lock(self) -> Iterator[None]:
         """One process at a time in this folder; the next one says that it waits, and then finds the work done.
 
+        $TQDM_DISABLE silences it, as it does progress bars.
+
         Raises:
             BadInput: the folder holds a run with other settings.
         """
@@ -85,7 +87,9 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"{self.folder}: another process works here; waiting for it", file=sys.stderr, flush=True)
+                if not os.environ.get("TQDM_DISABLE"):
+                    said = f"{self.folder}: another process works here; waiting for it"
+                    print(said, file=sys.stderr, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
             self._claim()
             yield

@@ -38,6 +38,7 @@ overrides = {}  # single settings by dotted key, e.g. {"toy.rounds": 5}
 import pandas as pd
 
 from lib import claims, experiments, figures, products, profiles, toy
+from lib.plan import fit_lengths
 
 figures.use_style()
 settings = profiles.load(profile, overrides)
@@ -136,8 +137,7 @@ pd.Series(gaps, name="largest gap").round(3).to_frame()
 # and the exact width is constant.
 
 # %%
-steps = settings.toy.round_steps
-lengths = (max(1, steps // 75), max(1, steps // 30), steps)
+lengths = fit_lengths(settings.toy.round_steps)
 by_length = experiments.toy_study("gaussians", settings, seed, "round_steps", lengths, "curated")
 by_sampler = experiments.toy_study("gaussians", settings, seed, "variance", ("beta", "posterior"), "control")
 

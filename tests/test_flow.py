@@ -14,6 +14,7 @@ from lib.generators import training
 from lib.generators.flow import METHODS, Flow, integrate, ot_pairing, straight_path
 from lib.generators.networks import (
     ConvSettings,
+    GroupNorm,
     MlpSettings,
     UNetSettings,
     build,
@@ -429,6 +430,37 @@ def test_bf16_stays_close_to_fp32():
         full, short = (flow.velocity(x, torch.tensor(0.5)) for flow in flows)
     assert short.dtype == torch.float32
     assert 0 < float((full - short).norm() / full.norm()) < 0.02
+
+
+@pytest.mark.parametrize("settings", [CONV, UNET], ids=["conv", "unet"])
+def test_weights_rounded_once_give_the_samples_of_weights_rounded_at_each_evaluation(settings, monkeypatch):
+    flow = shaken(Flow(settings, precision="bf16", ode_steps=2))
+    before = weights(flow).clone()
+    once = flow.sample(3, seed=0)
+    assert torch.equal(weights(flow), before)
+    assert weights(flow).dtype == torch.float32
+    monkeypatch.setattr("lib.generators.flow.rounded", lambda net: net)
+    assert torch.equal(once, flow.sample(3, seed=0))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("side", [4, 32])
+def test_group_norm_in_bf16_is_that_of_fp32_rounded(side, grad):
+    x = 2 + 3 * torch.randn(2, 32, side, side, generator=torch_rng(0))
+    x, norm = x.bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_(grad), GroupNorm(4, 32)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, 32))
+    exact = x.detach().float().requires_grad_(grad)
+    with torch.set_grad_enabled(grad):
+        y, expected = norm(x), torch.nn.functional.group_norm(exact, 4, norm.weight, norm.bias)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, rtol=2**-7, atol=2**-7)
+    if grad:
+        slope = torch.randn(y.shape, generator=torch_rng(1))
+        ours = torch.autograd.grad(y, (x, norm.weight), slope.bfloat16())
+        theirs = torch.autograd.grad(expected, (exact, norm.weight), slope.bfloat16().float())
+        torch.testing.assert_close(ours[0].float(), theirs[0], rtol=2**-7, atol=2**-7)
+        torch.testing.assert_close(ours[1], theirs[1], rtol=1e-5, atol=1e-4)
 
 
 def test_precision_auto_leaves_an_mlp_in_fp32():

@@ -243,7 +243,8 @@ def test_a_finished_run_is_read_back_without_a_fit_or_a_sample():
     assert again.provenance == first.provenance
 
 
-def test_the_second_of_two_runs_in_one_folder_waits_and_finds_the_work_done(scratch, capfd):
+def test_the_second_of_two_runs_in_one_folder_waits_and_finds_the_work_done(scratch, capfd, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     calls, found = [], []
 
     class Slow(Exact):

@@ -102,7 +102,9 @@ def test_the_lock_lets_one_in_at_a_time(store):
     assert order == ["first", "second"]
 
 
-def test_the_second_says_that_it_waits(store, capfd):
+@pytest.mark.parametrize("quiet", ["", "1"])
+def test_the_second_says_that_it_waits_unless_told_to_be_quiet(store, capfd, monkeypatch, quiet):
+    monkeypatch.setenv("TQDM_DISABLE", quiet)
     thread = threading.Thread(target=lambda: Store(store.folder, {"seed": 1}).lock().__enter__())
     with store.lock():
         assert capfd.readouterr().err == ""
@@ -110,7 +112,7 @@ def test_the_second_says_that_it_waits(store, capfd):
         thread.join(0.3)
         said = capfd.readouterr().err
     thread.join(10)
-    assert said == f"{store.folder}: another process works here; waiting for it\n"
+    assert said == ("" if quiet else f"{store.folder}: another process works here; waiting for it\n")
 
 
 def test_a_folder_of_another_run_is_refused(store):

@@ -25,6 +25,7 @@ from lib.generators.training import (
     autocast,
     progress,
     resolve_precision,
+    rounded,
     train,
     within_memory,
 )
@@ -93,8 +94,11 @@ class Flow:
 
         In `precision`, "fp32" or "bf16", or in that of this flow.
         """
-        with autocast(precision or self.precision, self.device):
-            return self._call(x, t.expand(len(x))).float()
+        return self._velocity(self._call, precision or self.precision, x, t)
+
+    def _velocity(self, net: Callable, precision: str, x: Tensor, t: Tensor) -> Tensor:
+        with autocast(precision, self.device):
+            return net(x, t.expand(len(x))).float()
 
     def fit(self, data: Tensor | Mixture, steps: int, *, seed: int, batch: int = 128, lr: float = 1e-3, **options):
         """Train on from the present weights (a warm start), with a fresh optimiser.
@@ -157,7 +161,9 @@ class Flow:
         self.net.eval()
         images = torch.zeros(n, *self.shape, dtype=torch.uint8)
         # an adaptive solver would answer bfloat16's rounding errors with ever smaller steps
-        velocity = partial(self.velocity, precision="fp32" if self.method == "dopri5" else None)
+        precision = "fp32" if self.method == "dopri5" else self.precision
+        eager = precision == "bf16" and self._call is self.net
+        velocity = partial(self._velocity, rounded(self.net) if eager else self._call, precision)
 
         @torch.no_grad()
         def fill(i: int) -> None:

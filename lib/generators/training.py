@@ -1,5 +1,6 @@
 """What every generator's training shares: weighted data, learning-rate schedule, EMA, checkpoints."""
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -91,11 +92,12 @@ def learning_rate(step: int, steps: int, *, lr: float, warmup: int = 0, decay: s
 
 @contextmanager
 def flattened(net: nn.Module) -> Iterator[nn.Parameter]:
-    """All parameters of a network as one vector, for the length of the body; its `.grad` holds their gradients.
+    """All parameters of a network as one vector (n,) for the length of the body; its `.grad` holds the gradients.
 
     Clipping, Adam and the running average are then a few operations whatever the number of layers: in a small
     network those of each layer by itself take longer than its arithmetic. Each parameter keeps its shape and
-    memory layout, and starts at a multiple of `ALIGN` numbers; what lies between stays 0.
+    memory layout, and starts at a multiple of `ALIGN` numbers; what lies between stays 0, so n is a little more
+    than the number of parameters.
     """
     parameters = list(net.parameters())
     sizes = [math.ceil(p.numel() / ALIGN) * ALIGN for p in parameters]
@@ -336,3 +338,15 @@ def autocast(precision: str, device: str | torch.device) -> torch.autocast:
     # no cache: its entries belong to one graph, and shards build several at once
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+
+
+def rounded(net: nn.Module) -> nn.Module:
+    """A copy whose convolutions and linear layers hold bfloat16 weights: what `autocast` makes of them each time.
+
+    For many evaluations with the same weights, which it leaves bit for bit as they were.
+    """
+    net = copy.deepcopy(net)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.to(torch.bfloat16)
+    return net
