@@ -9,6 +9,7 @@ from typing import Any
 from lib.profiles import Profile
 
 TOYS = {"02": "gaussians", "03": "moons"}
+LONG = ("02", "03", "04", "05", "07")  # notebooks with many runs of their own
 ARMS = ("curated", "mixed", "control")
 JUDGES = ("fitted", "smoothed")
 RULES = ("classifier", "image_p0", "image_run", "toy_p0", "toy_run")

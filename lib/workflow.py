@@ -46,8 +46,8 @@ def run(config: dict, jobs: int, *, gpu: bool = False) -> dict[str, step.News]:
     line += ["--cores", str(config["threads"] * jobs), "--forceall", "--keep-going", "--scheduler", "greedy"]
     # Another command may work beside this one, or the last jobs of a killed one: run folders have their own locks.
     line += ["--nolock", "--rerun-incomplete", *(["--resources", "gpu=1"] if gpu else [])]
-    # The longest begin first, so that none of them is left over for one core at the end.
-    first = [f"done/{name}" for name in config.get("notebooks", []) if name[:2] in plan.TOYS]
+    # The long ones begin first, so that none of them is left over for one core at the end.
+    first = [f"done/{name}" for name in config.get("notebooks", []) if name[:2] in plan.LONG]
     line += ["--prioritize", *first] if first else []
     with open(log, "w") as file:
         # A session of its own: its processes are stopped together, whoever they were started by.
