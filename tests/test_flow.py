@@ -388,6 +388,7 @@ def test_the_published_size():
         x = net(torch.empty(2, 3, 32, 32), torch.empty(2))
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(35.7e6, abs=0.05e6)
     assert x.shape == (2, 3, 32, 32)
+    assert {type(m) for m in net.modules() if isinstance(m, torch.nn.GroupNorm)} == {GroupNorm}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
