@@ -440,6 +440,8 @@ def test_weights_rounded_once_give_the_samples_of_weights_rounded_at_each_evalua
     once = flow.sample(3, seed=0)
     assert torch.equal(weights(flow), before)
     assert weights(flow).dtype == torch.float32
+    layers = [m for m in training.rounded(flow.net).modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
     monkeypatch.setattr("lib.generators.flow.rounded", lambda net: net)
     assert torch.equal(once, flow.sample(3, seed=0))
 
