@@ -26,6 +26,7 @@ from lib.generators.training import (
     sharded_backward,
     within_memory,
 )
+from lib.muon import Muon
 from lib.parallel import one_thread_each, parallel_map
 from lib.seeds import derive, torch_rng
 from lib.weights import as_described, load_weights, save_weights
@@ -179,7 +180,7 @@ def _vgg11_layers(factor: float) -> tuple[nn.Sequential, int]:
     layers, width, side = [], 3, 32
     for entry in cfgs["A"]:
         if entry == "M":
-            layers.append(nn.MaxPool2d(2))
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # a side of 24 is enough
             side //= 2
             continue
         before, width = width, max(round(entry * factor), 1)
@@ -212,13 +213,15 @@ def train_classifier(
     batch: int = 256,
     lr: float = 0.1,
     weight_decay: float = 5e-4,
+    muon_lr: float = 0.0,
+    small_epochs: int = 0,
     shards: int = 1,
     device: str | torch.device = "cpu",
     precision: str = "auto",
     checkpoint: Path | None = None,
     after_epoch: Callable[[int, float, Classifier], None] | None = None,
 ) -> Classifier:
-    """A classifier trained by SGD with Nesterov momentum 0.9 under a one-cycle learning rate.
+    """A classifier trained by SGD with Nesterov momentum 0.9, or by Muon and SGD, under one-cycle learning rates.
 
     Epoch e draws its order and augmentation from (seed, e) alone, so a training resumed from `checkpoint`
     equals an uninterrupted one.
@@ -233,7 +236,10 @@ def train_classifier(
         augment: random crops after padding by an eighth of the side, and left-right mirroring.
         batch: images a step; an incomplete last batch is left out of its epoch.
         lr: peak learning rate.
-        weight_decay: on matrices and kernels.
+        weight_decay: on the matrices and kernels that SGD trains.
+        muon_lr: peak learning rate of Muon on all kernels but the first; 0: SGD trains them, too.
+        small_epochs: first epochs on images shrunk to 3/4 of their side, for about half of the arithmetic
+            (progressive resizing: Tan and Le, 2021), in 0..epochs.
         shards: parts of each minibatch computed side by side, one thread each, as in
             `lib.generators.training.train`; each normalises over its own rows.
         device: where to train.
@@ -248,10 +254,12 @@ def train_classifier(
     require(1 <= shards <= batch, "shards", shards, f"in 1..{batch}, the batch size")
     require(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "in [0, 1)")
     require(lr > 0, "lr", lr, "> 0")
+    require(muon_lr >= 0, "muon_lr", muon_lr, ">= 0")
+    require(0 <= small_epochs <= epochs, "small_epochs", small_epochs, f"in 0..{epochs}, the epochs")
     net, steps = classifier.net, len(images) // batch
     _normalise_by(net, images)
-    optimiser = _optimiser(net, lr, weight_decay)
-    start = _resume(checkpoint, net, optimiser) if checkpoint else 0
+    optimisers = _optimisers(net, lr, weight_decay, muon_lr)
+    start = _resume(checkpoint, net, optimisers) if checkpoint else 0
     # each shard has its own running statistics (those of the first are kept) and everybody's parameters
     nets = [net, *(copy.deepcopy(net, {id(p): p for p in net.parameters()}) for _ in range(shards - 1))]
     pool, parameters = one_thread_each(shards), list(net.parameters())
@@ -268,23 +276,26 @@ def train_classifier(
         order = torch.randperm(len(images), generator=rng)[: steps * batch].split(batch)
         bar = progress(order, desc=f"epoch {epoch + 1}/{epochs}", hide=steps < 100)
         for step, chosen in enumerate(bar):
-            for group in optimiser.param_groups:
-                group["lr"] = one_cycle(epoch * steps + step, epochs * steps, lr)
+            for optimiser, peak in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = one_cycle(epoch * steps + step, epochs * steps, peak)
             x = crop_and_flip(images[chosen], rng) if augment else images[chosen]
+            x = shrunk(x) if epoch < small_epochs else x
             x, y = x.to(classifier.device), labels[chosen].to(classifier.device)
-            optimiser.zero_grad(set_to_none=True)
+            net.zero_grad(set_to_none=True)
             if shards == 1:
                 value = loss_of(net, x, y)
                 value.backward()
             else:
                 parts = zip(nets, x.chunk(shards), y.chunk(shards), strict=False)
                 value = sharded_backward(parameters, [partial(loss_of, *part) for part in parts], pool)
-            optimiser.step()
+            for optimiser, _ in optimisers:
+                optimiser.step()
             total += float(value.detach())
         if not total < float("inf"):
             raise NonFiniteLoss(f"loss is not finite in epoch {epoch + 1}: lower the learning rate")
         if checkpoint and epoch + 1 < epochs:
-            _save(checkpoint, net, optimiser, epoch + 1)
+            _save(checkpoint, net, optimisers, epoch + 1)
         net.eval()
         if after_epoch:
             after_epoch(epoch + 1, total / steps, classifier)
@@ -312,27 +323,44 @@ def crop_and_flip(images: Tensor, rng: torch.Generator) -> Tensor:
     return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def shrunk(images: Tensor) -> Tensor:
+    """Images at 3/4 of their side: uint8 (n, C, H, W) -> float32 (n, C, 3 H / 4, 3 W / 4), antialiased."""
+    return F.interpolate(images.float(), scale_factor=0.75, mode="bilinear", antialias=True)
+
+
 def _normalise_by(net: _Network, images: Tensor) -> None:
     pixels = images.transpose(0, 1).flatten(1)
     for c, channel in enumerate(pixels):
         net.mean[0, c], net.spread[0, c] = channel.float().mean(), channel.float().std() + 1e-3
 
 
-def _optimiser(net: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:
-    decayed = [p for p in net.parameters() if p.ndim >= 2]
-    free = [p for p in net.parameters() if p.ndim < 2]
+def _optimisers(
+    net: nn.Module, lr: float, weight_decay: float, muon_lr: float
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Each with its peak learning rate; together they have every parameter once."""
+    kernels = [layer.weight for layer in net.modules() if isinstance(layer, nn.Conv2d)][1:] if muon_lr else []
+    rest = [p for p in net.parameters() if all(p is not kernel for kernel in kernels)]
+    decayed, free = [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+    sgd = torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+    return [(sgd, lr), (Muon(kernels, muon_lr), muon_lr)] if kernels else [(sgd, lr)]
 
 
-def _save(path: Path, net: nn.Module, optimiser: torch.optim.SGD, epoch: int) -> None:
+def _momentum(net: nn.Module, optimisers: list) -> dict[str, dict]:
+    """The optimiser state of each parameter, by the parameter's name."""
+    owner = {p: optimiser for optimiser, _ in optimisers for g in optimiser.param_groups for p in g["params"]}
+    return {name: owner[p].state[p] for name, p in net.named_parameters()}
+
+
+def _save(path: Path, net: nn.Module, optimisers: list, epoch: int) -> None:
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-    tensors |= {f"momentum.{k}": optimiser.state[p]["momentum_buffer"] for k, p in net.named_parameters()}
+    states = _momentum(net, optimisers)
+    tensors |= {f"momentum.{name}": state["momentum_buffer"] for name, state in states.items()}
     sealed.write(path, tensors, {"epoch": epoch})
 
 
 @torch.no_grad()
-def _resume(path: Path, net: nn.Module, optimiser: torch.optim.SGD) -> int:
+def _resume(path: Path, net: nn.Module, optimisers: list) -> int:
     """Epochs already done; 0 where there is no checkpoint, or none that can be trusted."""
     found = sealed.read(path)
     if found is None:
@@ -342,8 +370,9 @@ def _resume(path: Path, net: nn.Module, optimiser: torch.optim.SGD) -> int:
     there = {key: value.shape for key, value in tensors.items() if key.startswith("net.")}
     require(there == own, "checkpoint", str(path), "of this network: delete it to start anew")
     net.load_state_dict({name.removeprefix("net."): tensors[name] for name in own})
-    for name, p in net.named_parameters():
-        optimiser.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(tensors[f"momentum.{name}"])
+    parameters = dict(net.named_parameters())
+    for name, state in _momentum(net, optimisers).items():
+        state["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(tensors[f"momentum.{name}"])
     return found[1]["epoch"]
 
 

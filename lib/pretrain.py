@@ -24,9 +24,15 @@ from lib.weights import load_weights
 
 MAKES = ("p0", "reward", "evaluator", "digits", "score")
 CLASSIFIERS = {
-    "reward": {"width": 1.0, "seed": 1, "epochs": 20},
-    "evaluator": {"width": 0.5, "seed": 2, "epochs": 16},
-}
+    "reward": {
+        "width": 1.0, "seed": 1, "epochs": 14, "small_epochs": 9, "batch": 512, "lr": 0.15, "muon_lr": 0.12,
+        "weight_decay": 5e-4, "label_smoothing": 0.0, "shards": 2,
+    },
+    "evaluator": {
+        "width": 0.5, "seed": 2, "epochs": 16, "batch": 256, "lr": 0.1, "weight_decay": 5e-4,
+        "label_smoothing": 0.0, "shards": 2,
+    },
+}  # fmt: skip
 
 
 def provenance(device: str | torch.device) -> dict:
@@ -111,9 +117,8 @@ def classifier(name: str, folder: Path, work: Path, device: str) -> None:
         work: where the checkpoint of an unfinished training lies.
         device: where to train.
     """
-    choice = dict(CLASSIFIERS[name])
-    settings = ClassifierSettings("vgg11", choice.pop("width"))
-    options = {**choice, "batch": 256, "lr": 0.1, "weight_decay": 5e-4, "label_smoothing": 0.0, "shards": 2}
+    options = dict(CLASSIFIERS[name])
+    settings = ClassifierSettings("vgg11", options.pop("width"))
     images, labels = cifar10(train=True)
     marks = [time.perf_counter()]
 
