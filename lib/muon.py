@@ -13,14 +13,14 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.: takes singular values in (
 
 
 def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
-    """Nearly U V^T of a matrix U S V^T: (rows, columns) -> the same, singular values between 0 and about 1.2.
+    """About U V^T of a matrix U S V^T: (rows, columns) -> the same, singular values between about 0.7 and 1.2.
 
     Newton-Schulz steps X <- (a + b G + c G^2) X with G = X X^T, collected on the smaller side: all factors are
     polynomials of the first G and commute, so the large X is read twice whatever `steps` is.
 
     Args:
         matrix: float32 (rows, columns).
-        steps: Newton-Schulz steps, >= 1; small singular values need more.
+        steps: Newton-Schulz steps, >= 1; singular values far below the largest need more.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonalised(matrix.T, steps).T

@@ -149,10 +149,10 @@ def test_one_seed_gives_one_classifier_and_two_give_two():
     assert not torch.equal(first.probabilities(IMAGES[:50]), other.probabilities(IMAGES[:50]))
 
 
-@pytest.mark.parametrize("shards", [1, 2])
-def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch, shards):
+@pytest.mark.parametrize("options", [{}, {"shards": 2}, {"muon_lr": 0.1, "small_epochs": 1}])
+def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch, options):
     path, calls, epochs = tmp_path / "c.safetensors", itertools.count(), []
-    whole = briefly(shards=shards)
+    whole = briefly(**options)
 
     def killed(images, rng):
         if next(calls) == 6:  # in the second of three epochs of four steps
@@ -161,8 +161,8 @@ def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch, sh
 
     monkeypatch.setattr(module, "crop_and_flip", killed)
     with pytest.raises(InterruptedError):
-        briefly(shards=shards, checkpoint=path)
-    resumed = briefly(shards=shards, checkpoint=path, after_epoch=lambda epoch, *_: epochs.append(epoch))
+        briefly(**options, checkpoint=path)
+    resumed = briefly(**options, checkpoint=path, after_epoch=lambda epoch, *_: epochs.append(epoch))
     assert epochs == [2, 3]
     assert torch.equal(weights(resumed), weights(whole))
 
@@ -170,6 +170,40 @@ def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch, sh
 def test_shards_learn_as_well():
     split_up = trained(seed=0, epochs=3, settings=DIGITS, batch=64, augment=False, shards=2)
     assert split_up.accuracy(IMAGES[TEST], LABELS[TEST]) > 0.96
+
+
+def test_muon_learns_as_well_and_leaves_no_parameter_out():
+    net = trained(seed=0, epochs=3, settings=DIGITS, batch=64, augment=False, muon_lr=0.1)
+    assert net.accuracy(IMAGES[TEST], LABELS[TEST]) > 0.98
+    (sgd, peak), (muon, muon_peak) = module._optimisers(net.net, 0.1, 0.0, 0.2)
+    assert (peak, muon_peak) == (0.1, 0.2)
+    kernels = [p for group in muon.param_groups for p in group["params"]]
+    assert [tuple(p.shape) for p in kernels] == [(32, 32, 3, 3), (64, 32, 3, 3)]
+    others = [p for group in sgd.param_groups for p in group["params"]]
+    assert sorted(map(id, kernels + others)) == sorted(map(id, net.net.parameters()))
+
+
+def test_small_epochs_see_shrunk_images_and_the_later_ones_whole_images(monkeypatch):
+    sides, epoch_ends = [], []
+    seen = module._Network.forward
+    monkeypatch.setattr(module._Network, "forward", lambda net, x: sides.append(x.shape[-1]) or seen(net, x))
+    briefly(small_epochs=2, after_epoch=lambda *_: epoch_ends.append(len(sides)))
+    per_epoch = [sides[a:b] for a, b in itertools.pairwise([0, *epoch_ends])]
+    assert per_epoch == [[6] * 4, [6] * 4, [8] * 4]
+
+
+def test_shrinking_keeps_a_plain_image_and_a_ramp():
+    ramp = (torch.arange(32) * 8).to(torch.uint8).expand(2, 3, 32, 32)
+    out = module.shrunk(ramp)
+    assert out.shape == (2, 3, 24, 24)
+    centres = ((torch.arange(24) + 0.5) * 4 / 3 - 0.5) * 8
+    torch.testing.assert_close(out[0, 0, 0, 2:-2], centres[2:-2], atol=0.5, rtol=0)
+    assert float((module.shrunk(torch.full_like(ramp, 77)) - 77).abs().max()) < 1e-4
+
+
+def test_vgg11_takes_shrunk_images_too():
+    net = Classifier(NARROW_VGG).net
+    assert net(torch.zeros(2, 3, 24, 24)).shape == (2, 10)
 
 
 def test_augmented_training_learns_too():
@@ -225,6 +259,8 @@ def test_one_cycle_rises_a_quarter_of_the_way_and_falls_to_the_end():
         ({"shards": 0}, "shards = 0"),
         ({"label_smoothing": 1.0}, "label_smoothing = 1.0"),
         ({"lr": 0.0}, "lr = 0.0"),
+        ({"muon_lr": -0.1}, "muon_lr = -0.1: must be >= 0"),
+        ({"small_epochs": 4}, "small_epochs = 4: must be in 0..3, the epochs"),
         ({"precision": "fp16"}, "precision = 'fp16'"),
         ({"settings": ClassifierSettings("resnet")}, "kind = 'resnet'"),
         ({"settings": ClassifierSettings("digits", 0)}, "width = 0"),
