@@ -26,7 +26,7 @@ from lib.generators.training import (
     sharded_backward,
     within_memory,
 )
-from lib.muon import Muon
+from lib.muon import Muon, inner_kernels
 from lib.parallel import one_thread_each, parallel_map
 from lib.seeds import derive, torch_rng
 from lib.weights import as_described, load_weights, save_weights
@@ -337,12 +337,14 @@ def _optimisers(
     net: nn.Module, lr: float, weight_decay: float, muon_lr: float
 ) -> list[tuple[torch.optim.Optimizer, float]]:
     """Each with its peak learning rate; together they have every parameter once."""
-    kernels = [layer.weight for layer in net.modules() if isinstance(layer, nn.Conv2d)][1:] if muon_lr else []
+    kernels = inner_kernels(net, skip_last=False) if muon_lr else []
     rest = [p for p in net.parameters() if all(p is not kernel for kernel in kernels)]
     decayed, free = [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     sgd = torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
-    return [(sgd, lr), (Muon(kernels, muon_lr), muon_lr)] if kernels else [(sgd, lr)]
+    if not kernels:
+        return [(sgd, lr)]
+    return [(sgd, lr), (Muon(kernels, muon_lr, 0.6, steps=3, fixed_norm=True), muon_lr)]
 
 
 def _momentum(net: nn.Module, optimisers: list) -> dict[str, dict]:

@@ -24,23 +24,25 @@ def test_orthogonalising_moves_the_singular_values_alone(shape, steps):
 
 
 def test_three_steps_bring_a_kernel_of_noise_close_to_orthogonal():
-    before, after = (torch.linalg.svdvals(m) for m in (matrix(64, 576), orthogonalised(matrix(64, 576))))
+    before, after = (torch.linalg.svdvals(m) for m in (matrix(64, 576), orthogonalised(matrix(64, 576), 3)))
     assert float(before.max() / before.min()) > 1.9
     assert float(after.max() / after.min()) < 1.5
     assert float(after.min()) > 0.65  # the quintic leaves them between about 0.68 and 1.2
     assert float(after.max()) < 1.25
 
 
-def test_a_step_is_nesterov_momentum_orthogonalised_on_a_kernel_of_fixed_norm():
+@pytest.mark.parametrize("fixed_norm", [True, False])
+def test_a_step_is_nesterov_momentum_orthogonalised(fixed_norm):
     kernel = torch.nn.Parameter(matrix(6, 36).view(6, 4, 3, 3).to(memory_format=torch.channels_last))
     expected, memory = kernel.detach().clone(), torch.zeros(6, 36)
-    optimiser = Muon([kernel], lr=0.1, momentum=0.5)
+    optimiser = Muon([kernel], lr=0.1, momentum=0.5, steps=3, fixed_norm=fixed_norm)
     for i in range(3):
         gradient = matrix(6, 36, seed=i + 1)
         kernel.grad = gradient.view_as(kernel).contiguous(memory_format=torch.channels_last)
         optimiser.step()
         memory = 0.5 * memory + gradient
-        expected = expected * 6**0.5 / expected.norm()
-        expected = expected - 0.1 * orthogonalised(gradient + 0.5 * memory).view_as(expected)
+        expected = expected * 6**0.5 / expected.norm() if fixed_norm else expected
+        size = 0.1 if fixed_norm else 0.1 * 0.2 * 36**0.5
+        expected = expected - size * orthogonalised(gradient + 0.5 * memory, 3).view_as(expected)
         torch.testing.assert_close(kernel.detach(), expected)
     assert torch.equal(optimiser.state[kernel]["momentum_buffer"].flatten(1), memory)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from lib import distributed, sealed
 from lib.checks import NotFinite, require
+from lib.muon import Muon, inner_kernels
 from lib.parallel import one_thread_each
 from lib.seeds import derive, torch_rng
 
@@ -90,17 +91,26 @@ def learning_rate(step: int, steps: int, *, lr: float, warmup: int = 0, decay: s
     return lr
 
 
+def _in_order(net: nn.Module, last: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    behind = {id(p) for p in last}
+    return [p for p in net.parameters() if id(p) not in behind] + list(last)
+
+
+def _aligned(p: Tensor) -> int:
+    return math.ceil(p.numel() / ALIGN) * ALIGN
+
+
 @contextmanager
-def flattened(net: nn.Module) -> Iterator[nn.Parameter]:
+def flattened(net: nn.Module, last: Sequence[nn.Parameter] = ()) -> Iterator[nn.Parameter]:
     """All parameters of a network as one vector (n,) for the length of the body; its `.grad` holds the gradients.
 
     Clipping, Adam and the running average are then a few operations whatever the number of layers: in a small
     network those of each layer by itself take longer than its arithmetic. Each parameter keeps its shape and
     memory layout, and starts at a multiple of `ALIGN` numbers; what lies between stays 0, so n is a little more
-    than the number of parameters.
+    than the number of parameters. Those in `last` come last.
     """
-    parameters = list(net.parameters())
-    sizes = [math.ceil(p.numel() / ALIGN) * ALIGN for p in parameters]
+    parameters = _in_order(net, last)
+    sizes = [_aligned(p) for p in parameters]
     vector = nn.Parameter(parameters[0].new_zeros(sum(sizes)))
     vector.grad = torch.zeros_like(vector)
     parts, gradients = vector.detach().split(sizes), vector.grad.split(sizes)
@@ -112,6 +122,41 @@ def flattened(net: nn.Module) -> Iterator[nn.Parameter]:
     finally:
         for p in parameters:
             p.data, p.grad = p.detach().clone(), None
+
+
+class _Updates:
+    """Adam on a flattened network; with `kernels`, the last in it, Muon on those and Adam on the rest."""
+
+    def __init__(self, vector: nn.Parameter, kernels: list[nn.Parameter], lr: float):
+        front = len(vector) - sum(map(_aligned, kernels))
+        self.rest = nn.Parameter(vector.detach()[:front])
+        self.rest.grad = vector.grad[:front]
+        self.adam = torch.optim.Adam([self.rest], lr=lr, fused=True)
+        self.muon = Muon(kernels, lr, 0.95, steps=5, fixed_norm=False) if kernels else None
+
+    def step(self, rate: float, muon_rate: float) -> None:
+        self.adam.param_groups[0]["lr"] = rate
+        self.adam.step()
+        if self.muon:
+            self.muon.param_groups[0]["lr"] = muon_rate
+            self.muon.step()
+
+    def state(self) -> dict[str, Tensor]:
+        moments = self.adam.state[self.rest]
+        state = {key: moments[key] for key in MOMENTS}
+        for i, kernel in enumerate(self.kernels):
+            state[f"momentum_{i}"] = self.muon.state[kernel]["momentum_buffer"]
+        return state
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        moments = {key: torch.empty_like(self.rest.detach()).copy_(tensors[key]) for key in MOMENTS}
+        self.adam.state[self.rest] = moments | {"step": torch.tensor(float(step), device=self.rest.device)}
+        for i, kernel in enumerate(self.kernels):
+            self.muon.state[kernel]["momentum_buffer"] = torch.empty_like(kernel).copy_(tensors[f"momentum_{i}"])
+
+    @property
+    def kernels(self) -> list[nn.Parameter]:
+        return self.muon.param_groups[0]["params"] if self.muon else []
 
 
 class Ema:
@@ -140,6 +185,7 @@ def train(
     seed: int,
     batch: int,
     lr: float,
+    muon_lr: float = 0.0,
     decay: str = "constant",
     warmup: int = 0,
     ema_decay: float = 0.999,
@@ -150,7 +196,7 @@ def train(
     shards: int = 1,
     label: str = "training",
 ) -> list[float]:
-    """Minimise `loss` by Adam and leave the EMA weights in `net`.
+    """Minimise `loss` by Adam, or Muon and Adam, and leave the EMA weights in `net`.
 
     Step s draws its minibatch and noise from (seed, s) alone, so a run resumed from `checkpoint`
     equals an uninterrupted one.
@@ -162,7 +208,8 @@ def train(
         steps: optimiser steps, >= 0; 0 leaves `net` as it is.
         seed: of minibatches and noise.
         batch: rows a step, >= 1.
-        lr: peak learning rate, > 0.
+        lr: peak learning rate of Adam, > 0.
+        muon_lr: that of Muon on all convolution kernels but the first and the last; 0: Adam trains them, too.
         decay: one of DECAYS, see `learning_rate`.
         warmup: steps of linear warm-up.
         ema_decay: of the running average of the weights, in [0, 1).
@@ -190,21 +237,22 @@ def train(
     enough = f"larger, or the batch: it gives {parts} parts for {processes} processes"
     require(parts >= processes, "shards", shards, enough)
     require(lr > 0 and math.isfinite(lr), "lr", lr, "a finite number > 0")
+    require(muon_lr >= 0 and math.isfinite(muon_lr), "muon_lr", muon_lr, "a finite number >= 0")
     require(decay in DECAYS, "decay", decay, f"one of {', '.join(DECAYS)}")
+    kernels = inner_kernels(net, skip_last=True) if muon_lr else []
+    require(bool(kernels) == bool(muon_lr), "muon_lr", muon_lr, "0 for a network of fewer than 3 convolutions")
     if steps == 0:
         return []
     data, device = as_mixture(data), next(net.parameters()).device
     net.train()
-    with flattened(net) as vector:
-        optimiser = torch.optim.Adam([vector], lr=lr, fused=True)
-        ema = Ema(vector, ema_decay)
-        layout = [[list(p.shape), list(p.stride())] for p in net.parameters()]
-        start = _resume(checkpoint, layout, vector, optimiser, ema) if checkpoint else 0
+    with flattened(net, kernels) as vector:
+        updates, ema = _Updates(vector, kernels, lr), Ema(vector, ema_decay)
+        layout = [[list(p.shape), list(p.stride())] for p in _in_order(net, kernels)]
+        start = _resume(checkpoint, layout, vector, updates, ema) if checkpoint else 0
         losses, pool = [], one_thread_each(shards)
         batches = _batches(data, range(start, steps), seed, batch, prepare)
         bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
         for step, minibatch, rng in bar:
-            optimiser.param_groups[0]["lr"] = learning_rate(step, steps, lr=lr, warmup=warmup, decay=decay)
             if shards == 1:
                 vector.grad.zero_()
                 value = loss(minibatch.to(device), rng)
@@ -221,11 +269,10 @@ def train(
             if saves or (step + 1) % 100 == 0 or step + 1 == steps:  # reading waits for the device: not each step
                 _require_finite(losses, norm, start)
                 bar.set_postfix(loss=f"{float(torch.stack(losses[-100:]).mean()):.4f}")
-            optimiser.step()
+            updates.step(*(learning_rate(step, steps, lr=r, warmup=warmup, decay=decay) for r in (lr, muon_lr)))
             ema.update(vector)
             if saves and distributed.is_first():
-                moments = optimiser.state[vector]
-                state = {"weights": vector, "ema": ema.average} | {key: moments[key] for key in MOMENTS}
+                state = {"weights": vector, "ema": ema.average} | updates.state()
                 sealed.write(checkpoint, state, {"step": step + 1, "layout": layout})
         vector.data.copy_(ema.average)
         distributed.take_from_first([vector])
@@ -294,7 +341,7 @@ def _require_finite(losses: list[Tensor], norm: Tensor, start: int) -> None:
         )
 
 
-def _resume(path: Path, layout: list, vector: nn.Parameter, optimiser: torch.optim.Adam, ema: Ema) -> int:
+def _resume(path: Path, layout: list, vector: nn.Parameter, updates: _Updates, ema: Ema) -> int:
     """The step to go on from; 0 where there is no checkpoint, or none that can be trusted."""
     found = distributed.on_first(lambda: sealed.read(path))
     if found is None:
@@ -304,8 +351,7 @@ def _resume(path: Path, layout: list, vector: nn.Parameter, optimiser: torch.opt
     vector.data.copy_(tensors["weights"])
     ema.average.copy_(tensors["ema"])
     ema.updates = info["step"]
-    moments = {key: torch.empty_like(vector.detach()).copy_(tensors[key]) for key in MOMENTS}
-    optimiser.state[vector] = moments | {"step": torch.tensor(float(info["step"]), device=vector.device)}
+    updates.restore(tensors, info["step"])
     return info["step"]
 
 
