@@ -1,4 +1,4 @@
-"""Training with Muon on inner kernels: who trains what, by how much, and the same bits after an interruption."""
+"""Training with Muon on the inner kernels: who trains what, by how much, and what is refused."""
 
 import itertools
 
@@ -45,7 +45,7 @@ def test_one_step_moves_the_inner_kernel_by_muon_and_the_rest_as_adam_does():
 
 
 def test_both_rates_follow_the_schedule():
-    """A training whose rate has fallen to nothing by its last step leaves all weights where they were."""
+    """At the very start of a long warm-up neither moves a weight."""
     options = {"seed": 0, "batch": 20, "lr": 1e-2, "muon_lr": 1e-2, "ema_decay": 0.0}
     whole, slow = network(), network()
     train(whole, loss_of(whole), IMAGES, 1, **options)
@@ -53,24 +53,6 @@ def test_both_rates_follow_the_schedule():
     start = weights(network())
     assert float((weights(whole) - start).abs().max()) > 1e-3
     assert float((weights(slow) - start).abs().max()) < 1e-7
-
-
-@pytest.mark.parametrize("shards", [1, 2])
-def test_interrupted_training_resumes_to_the_same_bits(tmp_path, shards):
-    options = {"seed": 3, "batch": 6, "lr": 0.01, "muon_lr": 0.02, "checkpoint_every": 5, "shards": shards}
-    path, calls = tmp_path / "half.safetensors", itertools.count(1)
-    whole, half, resumed = network(), network(), network()
-    losses = train(whole, loss_of(whole), IMAGES, 18, **options)
-
-    def killed(x, rng):
-        if next(calls) > 13 * shards:
-            raise InterruptedError
-        return loss_of(half)(x, rng)
-
-    with pytest.raises(InterruptedError):
-        train(half, killed, IMAGES, 18, checkpoint=path, **options)
-    assert train(resumed, loss_of(resumed), IMAGES, 18, checkpoint=path, **options) == losses[10:]
-    assert torch.equal(weights(resumed), weights(whole))
 
 
 def test_a_checkpoint_of_adam_alone_is_refused(tmp_path):

@@ -19,7 +19,9 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 def network(layout="contiguous") -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
+        widths = itertools.pairwise([3, 8, 8, 3])
+        layers = [layer for a, b in widths for layer in (nn.Conv2d(a, b, 3, padding=1), nn.SiLU())]
+        net = nn.Sequential(*layers[:-1])
     return net.to(memory_format=LAYOUTS[layout])
 
 
@@ -57,9 +59,10 @@ def gradients(monkeypatch):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shards", [1, 2])
-def test_interrupted_training_resumes_to_the_same_bits(tmp_path, shards, layout):
+@pytest.mark.parametrize("muon_lr", [0.0, 0.02])
+def test_interrupted_training_resumes_to_the_same_bits(tmp_path, muon_lr, shards, layout):
     options = {"seed": 3, "batch": 6, "lr": 0.01, "decay": "cosine", "warmup": 3, "checkpoint_every": 5}
-    options |= {"shards": shards}
+    options |= {"shards": shards, "muon_lr": muon_lr}
     path, calls = tmp_path / "half.safetensors", itertools.count(1)
     whole, half, resumed = network(layout), network(layout), network(layout)
     losses = train(whole, denoising(whole), IMAGES, 18, **options)
