@@ -65,7 +65,7 @@ def p0(
         before = {"before": {key: card[key] for key in ("training", "seconds", "commit", "device")}}
         seed = derive(seed, "continued", index=card["training"]["steps"])
     options = {
-        "batch": 128, "lr": 1e-3, "muon_lr": 3e-3, "warmup": 200, "decay": "linear", "ema_decay": 0.999,
+        "batch": 128, "lr": 1e-3, "muon_lr": 2e-3, "warmup": 200, "decay": "linear", "ema_decay": 0.999,
         "shards": 2,
     }  # fmt: skip
     images, _ = cifar10(train=True)
