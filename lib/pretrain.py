@@ -64,6 +64,9 @@ def p0(
         flow.load_state_dict(state)
         before = {"before": {key: card[key] for key in ("training", "seconds", "commit", "device")}}
         seed = derive(seed, "continued", index=card["training"]["steps"])
+    # Going on from the weights in checkpoints/ (Adam) by 1,300 of these steps took the Frechet distance on the
+    # evaluator's features from 42.0 to 37.6, automobiles from 4.3 to 5.1 % and left cats at 19 % (float32, two
+    # cores of an AMD EPYC, 5,376 s, commit 6cadc74cc5); the recorded loops begin with the weights in checkpoints/.
     options = {
         "batch": 128, "lr": 1e-3, "muon_lr": 2e-3, "warmup": 200, "decay": "linear", "ema_decay": 0.999,
         "shards": 2,
