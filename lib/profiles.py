@@ -65,7 +65,7 @@ class Images(_Section):
     ema_decay: float = Field(ge=0, lt=1)
     flip: bool
     shards: int = Field(ge=1)
-    method: Literal["midpoint", "heun", "euler", "dopri5"]
+    method: Literal["adams", "midpoint", "heun", "euler", "dopri5"]
     ode_steps: int = Field(ge=1)
     reward_weights: _File
     reward_width: float = Field(gt=0)

@@ -186,13 +186,13 @@ def gaussian_field(mean, std):
     return velocity
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("adams", 3)])
 def test_fixed_steps_converge_to_the_closed_form_at_their_order(method, order):
     """At least at it: on this field the midpoint rule gains an order."""
     mean, std = MEAN.double(), STD.double() + 0.2
     noise = torch.randn(50, 1, 2, 2, generator=torch_rng(0), dtype=torch.float64)
     errors = []
-    for steps in (16, 32, 64):
+    for steps in (64, 128, 256):
         x = integrate(gaussian_field(mean, std), noise, method=method, steps=steps)
         errors.append(float((x - (mean + std * noise)).abs().max()))
     rates = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
@@ -203,7 +203,16 @@ def test_fixed_steps_converge_to_the_closed_form_at_their_order(method, order):
 def test_midpoint_and_heun_are_different_methods():
     """On dx/dt = t^2 one step of midpoint gives 1/4 and one of Heun 1/2; Euler gives 0, the truth is 1/3."""
     ends = {m: float(integrate(lambda x, t: t**2 + 0 * x, torch.zeros(1), method=m, steps=1)) for m in METHODS}
-    assert ends == pytest.approx({"midpoint": 1 / 4, "heun": 1 / 2, "euler": 0, "dopri5": 1 / 3}, abs=1e-4)
+    expected = {"adams": 1 / 4, "midpoint": 1 / 4, "heun": 1 / 2, "euler": 0, "dopri5": 1 / 3}  # adams begins so
+    assert ends == pytest.approx(expected, abs=1e-4)
+
+
+def test_adams_weighs_the_slopes_of_three_steps():
+    """On dx/dt = f(t): midpoint's first step, then h (3 f_1 - f_0) / 2, then h (23 f_2 - 16 f_1 + 5 f_0) / 12."""
+    f, h = [0.0, 1 / 27, 8 / 27], 1 / 3
+    expected = h * (1 / 6) ** 3 + h * (3 * f[1] - f[0]) / 2 + h * (23 * f[2] - 16 * f[1] + 5 * f[0]) / 12
+    end = integrate(lambda x, t: t**3 + 0 * x, torch.zeros(1), method="adams", steps=3)
+    assert float(end) == pytest.approx(expected, abs=1e-6)
 
 
 def test_dopri5_meets_the_closed_form():
@@ -250,7 +259,7 @@ def test_fixed_steps_agree_with_dopri5_on_a_trained_network(trained):
     noise = torch.randn(200, 1, 2, 2, generator=torch_rng(1))
     with torch.no_grad():
         reference = integrate(flow.velocity, noise, method="dopri5", steps=1)
-        for method in ("midpoint", "heun"):
+        for method in ("adams", "midpoint", "heun"):
             errors = [
                 float((integrate(flow.velocity, noise, method=method, steps=n) - reference).abs().mean())
                 for n in (4, 8, 64)
@@ -301,12 +310,12 @@ def test_the_global_generator_is_neither_read_nor_moved():
     assert not torch.equal(weights(Flow(SMALL, seed=4)), weights(Flow(SMALL, seed=3)))
 
 
-@pytest.mark.parametrize(("method", "each"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
-def test_network_evaluations_are_what_is_stated(method, each):
+@pytest.mark.parametrize(("method", "stated"), [("euler", 5), ("midpoint", 10), ("heun", 10), ("adams", 6)])
+def test_network_evaluations_are_what_is_stated(method, stated):
     flow, calls = Flow(SMALL, method=method, ode_steps=5), []
     flow._call = lambda x, t: calls.append(len(x)) or x
     flow.sample(10, seed=0, batch=10)
-    assert flow.evaluations == 5 * each == len(calls)
+    assert flow.evaluations == stated == len(calls)
     assert set(calls) == {10}
 
 
