@@ -17,6 +17,10 @@ ENVIRONMENT = {
     "CURATED_LOOPS_HEADLESS": "1",  # a widget gives its picture (lib.controls)
     "PYTHONUNBUFFERED": "1",  # a log says how far its job is
 }
+# A kernel's ports are looked up about a second before it binds them: of kernels started together, one may find a
+# port taken (1 of 160 starts, two at a time, on 2 cores). No cell has run then.
+KERNEL_DIED = "Kernel died before replying to kernel_info"
+KERNEL_STARTS = 3
 NEWS = re.compile(r"(?P<name>\S+): (started|(FAILED: (?P<error>.*)|done) after (?P<seconds>\d+) s)\n?")
 
 
@@ -44,14 +48,17 @@ def read(line: str) -> News | None:
 
 
 def run(name: str, log: Path, command: list[str]) -> int:
-    """Run a command from the project's folder; its exit code."""
+    """Run a command from the project's folder, again where its kernel died at the start; its exit code."""
     # Whoever reads this line is gone after a kill of run_all.sh: the job then ends here, on a broken pipe.
     print(f"{name}: started", flush=True)
     began = time.time()
-    with open(log, "w") as file:
-        code = subprocess.run(
-            command, cwd=paths.PROJECT, env=os.environ | ENVIRONMENT, stdout=file, stderr=file
-        ).returncode
+    for _ in range(KERNEL_STARTS):
+        with open(log, "w") as file:
+            code = subprocess.run(
+                command, cwd=paths.PROJECT, env=os.environ | ENVIRONMENT, stdout=file, stderr=file
+            ).returncode
+        if code == 0 or KERNEL_DIED not in last_line(log):
+            break
     how = f"FAILED: {_reason(log, code)} (whole log: {log})" if code else "done"
     print(f"{name}: {how} after {time.time() - began:.0f} s", flush=True)
     return code
