@@ -18,7 +18,7 @@ def run(device: str) -> pd.DataFrame:
     """Images a second at one NFE and size of network."""
     rows = []
     for size in networks.SIZES:
-        n = 512 if device == "cuda" else {"published": 32, "cifar": 128}[size]
+        n = 2048 if device == "cuda" else {"published": 32, "cifar": 128}[size]
         flow, net = networks.ours(size, device, ode_steps=NFE - 1), networks.theirs(size, device).eval()
         noise = torch.randn(n, *networks.SHAPE, device=device)
 
@@ -31,7 +31,7 @@ def run(device: str) -> pd.DataFrame:
             for name, options in variants(flow).items()
         }
         contenders = {
-            name: lambda one=one, n=n: one.sample(n, seed=0, batch=max(1, n // 2))
+            name: lambda one=one, n=n: one.sample(n, seed=0, batch=min(512, n // 2))
             for name, one in {"ours": flow, **others}.items()
         }
         contenders["torchcfm"] = plain
