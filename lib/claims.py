@@ -87,7 +87,7 @@ def toy_claims(experiment: Experiment, groups: int, *, separate: bool) -> list[C
         ),
         Claim(
             "with real data: every group stays alive",
-            "Thm 2.2, 2.4",
+            "Toy figures",
             bool((live_mixed == groups).all()),
             f"at least {live_mixed.min()} of {groups} in every round",
         ),
@@ -236,7 +236,7 @@ def threshold_claims(across: pd.DataFrame, rare: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             "below lambda = 1/(K-1) a rare rewarded set grows 1/(1 - lambda (K-1))-fold, above it over 100-fold",
-            "Thm 2.4",
+            "ours",
             tight and kept and off < 1e-5,
             f"below: {attained.min():.3f} to {attained.max():.3f} of that factor; above: at least "
             f"{above['ratio'].min():.0f}; from the scalar equation {off:.0e}",
@@ -358,7 +358,7 @@ def story_claims(stories: dict[str, Path]) -> list[Claim]:
         ),
         Claim(
             "explorer: stories without real data end above 95 % of the top reward, with them none",
-            "Thm 2.1, 2.4",
+            "ours",
             min(ends[False]) > 0.95 > max(ends[True]),
             f"at least {min(ends[False]):.3f}; at most {max(ends[True]):.3f}",
         ),

@@ -22,6 +22,7 @@ from lib.generators.training import (
     NonFiniteLoss,
     autocast,
     progress,
+    require_same,
     resolve_precision,
     sharded_backward,
     within_memory,
@@ -258,7 +259,12 @@ def train_classifier(
     net, steps = classifier.net, len(images) // batch
     _normalise_by(net, images)
     optimisers = _optimisers(net, lr, weight_decay, muon_lr)
-    start = _resume(checkpoint, net, optimisers) if checkpoint else 0
+    about = {
+        "seed": seed, "epochs": epochs, "label_smoothing": label_smoothing, "augment": augment, "batch": batch,
+        "lr": lr, "weight_decay": weight_decay, "muon_lr": muon_lr, "small_epochs": small_epochs, "shards": shards,
+        "network": {name: list(value.shape) for name, value in net.state_dict().items()},
+    }  # fmt: skip
+    start = _resume(checkpoint, about, net, optimisers) if checkpoint else 0
     # each shard has its own running statistics (those of the first are kept) and everybody's parameters
     nets = [net, *(copy.deepcopy(net, {id(p): p for p in net.parameters()}) for _ in range(shards - 1))]
     pool, parameters = one_thread_each(shards), list(net.parameters())
@@ -271,7 +277,8 @@ def train_classifier(
     for epoch in range(start, epochs):
         for network in nets:
             network.train()
-        rng, total = torch_rng(derive(seed, "epoch", index=epoch)), 0.0
+        rng, total = torch_rng(derive(seed, "epoch", index=epoch)), torch.zeros((), dtype=torch.float64)
+        total = total.to(classifier.device)  # read once an epoch: each reading waits for a GPU
         order = torch.randperm(len(images), generator=rng)[: steps * batch].split(batch)
         bar = progress(order, desc=f"epoch {epoch + 1}/{epochs}", hide=steps < 100)
         for step, chosen in enumerate(bar):
@@ -290,14 +297,14 @@ def train_classifier(
                 value = sharded_backward(parameters, [partial(loss_of, *part) for part in parts], pool)
             for optimiser, _ in optimisers:
                 optimiser.step()
-            total += float(value.detach())
-        if not total < float("inf"):
+            total += value.detach()
+        if not total.isfinite():
             raise NonFiniteLoss(f"loss is not finite in epoch {epoch + 1}: lower the learning rate")
         if checkpoint and epoch + 1 < epochs:
-            _save(checkpoint, net, optimisers, epoch + 1)
+            _save(checkpoint, about | {"epoch": epoch + 1}, net, optimisers)
         net.eval()
         if after_epoch:
-            after_epoch(epoch + 1, total / steps, classifier)
+            after_epoch(epoch + 1, float(total) / steps, classifier)
     return classifier
 
 
@@ -353,28 +360,26 @@ def _momentum(net: nn.Module, optimisers: list) -> dict[str, dict]:
     return {name: owner[p].state[p] for name, p in net.named_parameters()}
 
 
-def _save(path: Path, net: nn.Module, optimisers: list, epoch: int) -> None:
+def _save(path: Path, info: dict, net: nn.Module, optimisers: list) -> None:
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     states = _momentum(net, optimisers)
     tensors |= {f"momentum.{name}": state["momentum_buffer"] for name, state in states.items()}
-    sealed.write(path, tensors, {"epoch": epoch})
+    sealed.write(path, tensors, info)
 
 
 @torch.no_grad()
-def _resume(path: Path, net: nn.Module, optimisers: list) -> int:
+def _resume(path: Path, about: dict, net: nn.Module, optimisers: list) -> int:
     """Epochs already done; 0 where there is no checkpoint, or none that can be trusted."""
     found = sealed.read(path)
     if found is None:
         return 0
-    tensors = found[0]
-    own = {f"net.{name}": value.shape for name, value in net.state_dict().items()}
-    there = {key: value.shape for key, value in tensors.items() if key.startswith("net.")}
-    require(there == own, "checkpoint", str(path), "of this network: delete it to start anew")
-    net.load_state_dict({name.removeprefix("net."): tensors[name] for name in own})
+    tensors, info = found
+    require_same(path, info, about)
+    net.load_state_dict({name: tensors[f"net.{name}"] for name in net.state_dict()})
     parameters = dict(net.named_parameters())
     for name, state in _momentum(net, optimisers).items():
         state["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(tensors[f"momentum.{name}"])
-    return found[1]["epoch"]
+    return info["epoch"]
 
 
 def _require_images(images: Tensor, shape: tuple[int, ...]) -> None:

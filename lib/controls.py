@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import ipywidgets as ui
-import numpy as np
 from ipyevents import Event
 from IPython.display import Image
 from matplotlib.axes import Axes
 
 from lib import explorer, toy
+from lib.checks import require
 from lib.explorer import ROUNDS, STORIES, Setting
 from lib.figures import LETTERS
+from lib.metrics import total_variation
 from lib.stage import DPI, LoopStage, MenuStage
 from lib.taste import Curator
 
@@ -162,6 +163,7 @@ class TasteExplorer:
     width = round(MenuStage.width * DPI)
 
     def __init__(self, data: str = "gaussians", k: int = 4, lam: float = math.inf, seed: int = 0):
+        require(2 <= k <= len(LETTERS), "k", k, f"in 2..{len(LETTERS)}: each sample of a menu has a letter")
         self._start = lambda: Curator(data, k, lam, seed)
         self.curator = self._start()
         self._stage = MenuStage(self.curator)
@@ -203,7 +205,7 @@ class TasteExplorer:
     def _paint(self) -> None:
         curator = self.curator
         self.image.value = self._stage.png(curator)
-        gone = 0.5 * float(np.abs(curator.path[-1] - curator.path[0]).sum())
+        gone = total_variation(curator.path[-1], curator.path[0])
         self.says.value = (
             f"{len(curator.chosen)} clicks, round {len(curator.path) - 1}: {gone:.0%} of the mass has moved"
         )

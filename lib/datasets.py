@@ -4,7 +4,6 @@ CIFAR-10 comes through torchvision's own loader, which checks each file's MD5 be
 scikit-learn's bundled 8x8 digits need no download and stand in for CIFAR-10 in the `quick` profile.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,11 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
+from lib import paths
 from lib.checks import BadInput, require
-from lib.paths import PROJECT
 from lib.seeds import derive
 
-DATA = PROJECT / "data"
+DATA = paths.PROJECT / "data"
 DATA_VARIABLE = "CURATED_LOOPS_DATA"
 
 CIFAR10_CLASSES = (
@@ -59,8 +58,8 @@ def cifar10(train: bool) -> tuple[Tensor, Tensor]:
 
 def _cifar10_folder() -> Path:
     """The first place that has the data set, every file checked; downloads it if there is none."""
-    named = os.environ.get(DATA_VARIABLE)
-    places = ([Path(named).expanduser()] if named else []) + [DATA]
+    named = paths.named(DATA_VARIABLE)
+    places = [*([named] if named else []), DATA]
     for place in places:
         if (place / CIFAR10.base_folder).is_dir():
             _require_intact(place / CIFAR10.base_folder)

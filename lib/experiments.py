@@ -43,7 +43,7 @@ class Experiment:
         exact = self.exact[arm][shares].to_numpy()
         tables = []
         for run in self.runs[arm]:
-            distance = 0.5 * np.abs(run.history[shares].to_numpy() - exact).sum(axis=1)
+            distance = metrics.total_variation(run.history[shares].to_numpy(), exact)
             tables.append(run.history.assign(seed=run.config.seed, tv_to_exact=distance))
         return pd.concat(tables, ignore_index=True)
 

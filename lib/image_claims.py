@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib.claims import DRIFTS, TRACKS, Claim, worst_gap
 from lib.experiments import Experiment
+from lib.metrics import total_variation
 
 NOISE = 0.05  # nats of entropy that we still call unchanged (ten classes: 2.30 when even)
 CLEAR = 0.15  # nats of entropy that we call a clear loss
@@ -183,7 +184,7 @@ def _agreement(curated: pd.DataFrame, source: str, gamma: float) -> list[Claim]:
         return []
     shares = [c for c in curated if c.startswith("share_")]
     ends = [run.sort_values("round")[shares].to_numpy()[-1] for _, run in curated.groupby("seed")]
-    apart = max(0.5 * float(np.abs(a - b).sum()) for a, b in combinations(ends, 2))
+    apart = max(float(total_variation(a, b)) for a, b in combinations(ends, 2))
     confidence = curated.pivot(index="round", columns="seed", values="mean_reward") / gamma
     spread = float((confidence.max(axis=1) - confidence.min(axis=1)).max())
     return [

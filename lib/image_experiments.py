@@ -116,9 +116,14 @@ class Studio:
         return self.features(self.data.train)
 
     @functools.cached_property
+    def inception(self) -> Path | None:
+        """Inception's weights, where they are present and the images are in colour."""
+        return quality.INCEPTION if self.data.train.shape[1] == 3 and quality.INCEPTION.exists() else None
+
+    @functools.cached_property
     def inception_of_real(self) -> Tensor | None:
         """Inception's features of as many training images; None where FID cannot be computed."""
-        if self.data.train.shape[1] != 3 or not quality.INCEPTION.exists():
+        if self.inception is None:
             return None
         return quality.inception_features(self.data.train[: self.settings.n_quality], device(self.settings))
 
@@ -133,7 +138,7 @@ class Studio:
 
     @functools.cached_property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the images and of every network's weights."""
+        """SHA-256 of the images and of every network's weights, Inception's where it measures."""
         data = self.data
         networks = {"p_0": self.p0, "evaluator": self.evaluator.weights}
         networks |= {f"reward ({name})": judge.weights for name, judge in self.judges.items()}
@@ -144,11 +149,15 @@ class Studio:
                 ("test", data.test, data.test_labels),
             )
         }
-        return images | {name: runs.tensors_sha256(*weights.state.values()) for name, weights in networks.items()}
+        found = images | {name: runs.tensors_sha256(*weights.state.values()) for name, weights in networks.items()}
+        return found | ({"Inception": sealed.file_sha256(self.inception)} if self.inception else {})
 
     @functools.cached_property
     def floor(self) -> dict[str, float]:
-        """The quality columns of real test images: what a perfect generator would score."""
+        """The quality columns of real test images: what a perfect generator would score.
+
+        There are 449 test digits, fewer than `n_quality` at `quick`, which makes their distance somewhat larger.
+        """
         return self.quality(self.data.test)
 
     def cards(self) -> pd.DataFrame:
@@ -164,6 +173,8 @@ def studio(settings: Images) -> Studio:
     """Data, classifiers and p_0 of a profile: read from checkpoints/, or made once and kept under runs/."""
     device(settings)
     data = load_images(settings.data)
+    most = len(data.train)
+    require(settings.n_quality <= most, "images.n_quality", settings.n_quality, f"<= {most}, the real images")
     new_flow(settings, data.train.shape[1:], 0)  # refuses what does not fit before anything is computed
     names = JUDGES if settings.label_smoothing > 0 else JUDGES[:1]
     judges = {name: _judge(settings, data, name) for name in names}
@@ -301,7 +312,7 @@ def image_experiment(
     require(reward in REWARDS, "reward", reward, f"one of {', '.join(REWARDS)}")
     require_choice(arms, seeds)
     settings = profile.images
-    parts, rounds = studio(settings), rounds or settings.rounds
+    parts, rounds = studio(settings), settings.rounds if rounds is None else rounds
     task, control = image_task(parts, reward, judge), image_task(parts, None)
     measured, exact = {arm: [] for arm in arms}, {arm: [] for arm in arms}
     for arm, seed in itertools.product(arms, seeds):
@@ -443,6 +454,8 @@ def _judge(settings: Images, data: ImageSet, name: str) -> Judge:
     path = _checkpoint("" if smoothed else getattr(settings, f"{role}_weights"))
     if path:
         found = Classifier.load(path, device=device(settings))
+        allowed = f'"" to train one here: the file holds {found.settings}, the profile asks for {kind}'
+        require(found.settings == kind, f"images.{role}_weights", path.stem, allowed)
         return Judge(found, Weights(found.net.state_dict(), path.name, load_weights(path)[1], _identity(path)))
     training = {
         "seed": SEEDS[name],
@@ -522,8 +535,7 @@ def _made_once(name: str, about: dict, make: Callable[[Path], tuple[dict, dict]]
 
 
 def _checkpoint(name: str) -> Path | None:
-    path = paths.CHECKPOINTS / f"{name}.safetensors"
-    return path if name and path.exists() else None
+    return paths.CHECKPOINTS / f"{name}.safetensors" if name else None
 
 
 def _identity(path: Path) -> dict:

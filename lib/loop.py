@@ -23,6 +23,7 @@ from lib.metrics import group_columns, reward_moments
 from lib.seeds import derive
 
 STARTS = ("warm", "cold")
+MODEL = "model."  # what the names of a generator's weights begin with in a round's file
 
 
 class Generator(Protocol):
@@ -134,6 +135,7 @@ class Run:
     config: Config
     provenance: dict
     _stored: list[dict[str, Tensor]]
+    _store: runs.Store
 
     def samples(self, round: int) -> Tensor:
         """The first n_store samples drawn from the model of a round."""
@@ -144,8 +146,8 @@ class Run:
         return self._stored[round]["reward"], self._stored[round]["label"]
 
     def weights(self, round: int) -> dict[str, Tensor]:
-        """The generator's state_dict after a round."""
-        return _weights(self._stored[round])
+        """The generator's state_dict after a round, read from the run's folder."""
+        return _weights(self._store.load(_name(round))[0])
 
 
 def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
@@ -159,7 +161,7 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
         The run, equal bit for bit on one machine however often it was interrupted.
     """
     task, seed = config.task, config.seed
-    names = [f"round_{t:03d}" for t in range(config.rounds + 1)]
+    names = [_name(t) for t in range(config.rounds + 1)]
     settings = config.settings()
     store = runs.Store(run_dir, settings) if run_dir else runs.find(task.name, settings, names)
     generator = task.generator(derive(seed, "generator"))
@@ -189,10 +191,12 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
                 store.save(names[t], *done)
             else:
                 pool = None
+            if rounds:  # the weights of one round are enough to go on
+                rounds[-1] = {key: value for key, value in rounds[-1].items() if not key.startswith(MODEL)}
             rounds.append(done[0])
             infos.append(done[1])
     history = pd.DataFrame([info["row"] for info in infos])
-    return Run(history, config, _whole(infos), rounds)
+    return Run(history, config, _whole(infos), rounds, store)
 
 
 def fit_first(task: Task, seed: int) -> dict[str, Tensor]:
@@ -206,7 +210,7 @@ def fit_first(task: Task, seed: int) -> dict[str, Tensor]:
         if done is None:
             generator = task.generator(derive(seed, "generator"))
             losses = generator.fit(task.real, seed=derive(seed, "fit"), **task.fit_first)
-            done = generator.state_dict(), {"loss": _tail_mean(losses), "provenance": runs.provenance()}
+            done = generator.state_dict(), {"loss": _tail_mean(losses), "provenance": runs.provenance(generator)}
             store.save("p0", *done)
     return done[0]
 
@@ -231,7 +235,8 @@ def _measure(config: Config, generator: Generator, pool: Tensor) -> tuple[dict[s
         raise NotFinite(f"{bad} of {len(reward)} rewards are not finite")
     row = reward_moments(reward.numpy()) | group_columns(label.numpy(), task.groups)
     # Copies: later rounds train the same parameters in place.
-    tensors = {f"model.{key}": value.detach().clone() for key, value in generator.state_dict().items()}
+    state = generator.state_dict()
+    tensors = {f"{MODEL}{key}": value.detach().to("cpu", copy=True) for key, value in state.items()}
     tensors |= {"samples": pool[: config.n_store].clone(), "reward": reward, "label": label}
     return tensors, row | task.measure(pool, label)
 
@@ -258,9 +263,12 @@ def _whole(infos: list[dict]) -> dict:
     }
 
 
+def _name(round: int) -> str:
+    return f"round_{round:03d}"
+
+
 def _weights(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "model."
-    return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+    return {key.removeprefix(MODEL): value for key, value in stored.items() if key.startswith(MODEL)}
 
 
 def _tail_mean(losses: list[float]) -> float | None:

@@ -22,9 +22,9 @@ def live(share: np.ndarray) -> int:
     return int(np.sum(np.asarray(share) >= LIVE))
 
 
-def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """Half the L1 distance of two distributions over the same groups, in [0, 1]."""
-    return 0.5 * float(np.abs(np.asarray(p) - np.asarray(q)).sum())
+def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Half the L1 distance of distributions over the same groups: (..., groups) twice -> (...), in [0, 1]."""
+    return 0.5 * np.abs(np.asarray(p) - np.asarray(q)).sum(axis=-1)
 
 
 def entropy(share: np.ndarray) -> float:

@@ -10,11 +10,17 @@ CHECKPOINTS = PROJECT / "checkpoints"
 REUSE_STALE = "CURATED_LOOPS_REUSE_STALE"  # where set, finished runs of other code are read too (lib.runs.find)
 
 
+def named(variable: str) -> Path | None:
+    """The folder in an environment variable, a relative one from the project's; None where there is none."""
+    value = os.environ.get(variable)
+    return PROJECT / Path(value).expanduser() if value else None
+
+
 def runs() -> Path:
     """Finished and unfinished runs: $CURATED_LOOPS_RUNS, else runs/. Safe to delete; costs a re-run."""
-    return Path(os.environ.get("CURATED_LOOPS_RUNS", PROJECT / "runs"))
+    return named("CURATED_LOOPS_RUNS") or PROJECT / "runs"
 
 
 def figures(profile: str) -> Path:
     """Figures, their numbers and provenance: $CURATED_LOOPS_FIGURES/<profile>, else paper_figs/<profile>."""
-    return Path(os.environ.get("CURATED_LOOPS_FIGURES", PROJECT / "paper_figs")) / profile
+    return (named("CURATED_LOOPS_FIGURES") or PROJECT / "paper_figs") / profile

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from lib import paths, quality, runs, sealed
+from lib.checks import BadInput, require
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
 from lib.datasets import CIFAR10_CLASSES, cifar10, digits, split
 from lib.generators.flow import Flow
@@ -62,8 +63,9 @@ def p0(
         start: trained weights with a card to go on from, with a fresh optimiser; a new network by default.
     """
     flow = Flow(ConvSettings(), seed=seed, device=device, flip=True)
-    before = {}
+    before, checkpoint = {}, work / "p0.safetensors"
     if start:
+        checkpoint = work / f"p0-from-{sealed.file_sha256(start)[:8]}.safetensors"
         state, card = load_weights(start)
         flow.load_state_dict(state)
         before = {"before": {key: card[key] for key in ("training", "seconds", "commit", "device")}}
@@ -77,9 +79,7 @@ def p0(
     }  # fmt: skip
     images, _ = cifar10(train=True)
     started = time.perf_counter()
-    losses = flow.fit(
-        images, steps, seed=seed, checkpoint=work / "p0.safetensors", checkpoint_every=100, **options
-    )
+    losses = flow.fit(images, steps, seed=seed, checkpoint=checkpoint, checkpoint_every=100, **options)
     a_step = (time.perf_counter() - started) / len(losses)
     card = {
         "data": "CIFAR-10, 50000 training images",
@@ -90,6 +90,7 @@ def p0(
         **provenance(device),
     }
     flow.save(folder / "cifar_p0.safetensors", card, half=True)
+    checkpoint.unlink(missing_ok=True)
 
 
 def digits_p0(folder: Path, work: Path, *, seed: int = 0, steps: int = 12000) -> None:
@@ -105,7 +106,8 @@ def digits_p0(folder: Path, work: Path, *, seed: int = 0, steps: int = 12000) ->
     options = {"batch": 256, "lr": 1e-3, "decay": "linear", "ema_decay": 0.999}
     images, _ = digits()
     images = images[split(len(images))[0]]
-    losses = flow.fit(images, steps, seed=seed, checkpoint=work / "digits_p0.safetensors", **options)
+    checkpoint = work / "digits_p0.safetensors"
+    losses = flow.fit(images, steps, seed=seed, checkpoint=checkpoint, **options)
     card = {
         "data": f"scikit-learn's 8x8 digits, {len(images)} training images",
         "training": {"steps": steps, "seed": seed, **options},
@@ -114,6 +116,7 @@ def digits_p0(folder: Path, work: Path, *, seed: int = 0, steps: int = 12000) ->
         **provenance("cpu"),
     }
     flow.save(folder / "digits_p0.safetensors", card)
+    checkpoint.unlink(missing_ok=True)
 
 
 def classifier(name: str, folder: Path, work: Path, device: str) -> None:
@@ -152,6 +155,7 @@ def classifier(name: str, folder: Path, work: Path, device: str) -> None:
     trained.save(path, card, half=True)
     card["test_accuracy"] = Classifier.load(path, device=device).accuracy(*cifar10(train=False))
     trained.save(path, card, half=True)
+    checkpoint.unlink(missing_ok=True)
     print(f"{name}: test accuracy {card['test_accuracy']:.4f}", flush=True)
 
 
@@ -199,6 +203,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")
     parser.add_argument("--start", type=Path, help="weights from which p0 goes on")
     asked = parser.parse_args()
+    try:
+        _make(asked)
+    except BadInput as error:
+        parser.error(str(error))
+
+
+def _make(asked: argparse.Namespace) -> None:
+    require(asked.steps >= 1, "--steps", asked.steps, ">= 1")
+    usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    require(asked.device in usable, "--device", asked.device, f"one of {', '.join(usable)} here")
+    require(asked.start is None or asked.start.is_file(), "--start", str(asked.start), "a file")
     asked.work.mkdir(parents=True, exist_ok=True)
     if asked.what in CLASSIFIERS:
         classifier(asked.what, asked.folder, asked.work, asked.device)

@@ -148,6 +148,10 @@ def _require_fit(images: Images) -> None:
     drawn = images.n_keep * images.k
     allowed = f"at most images.n_keep * images.k = {drawn}, the images drawn each round"
     require(images.n_quality <= drawn, "images.n_quality", images.n_quality, allowed)
+    there = sorted(path.stem for path in paths.CHECKPOINTS.glob("*.safetensors"))
+    for key in ("p0_weights", "reward_weights", "evaluator_weights"):
+        name, allowed = getattr(images, key), f'"", to train here, or a file in checkpoints/: {", ".join(there)}'
+        require(name in ("", *there), f"images.{key}", name, allowed)
 
 
 def _read(name: str) -> dict:

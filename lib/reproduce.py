@@ -34,11 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 something failed, 2 bad input)."""
     try:
         options = _parser().parse_args(arguments)
+        _require_read(options)
         return COMMANDS[options.command](options)
     except BadInput as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     except workflow.WorkflowError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+    except subprocess.SubprocessError as error:  # Chromium's
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # a full disk, no permission
@@ -72,7 +76,6 @@ def _reproduce(options: argparse.Namespace) -> int:
     overrides = parse_settings(options.settings)
     resolved = profiles.load(options.profile, overrides)
     require(options.seed >= 0, "--seed", options.seed, ">= 0")
-    require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
     parameters = {"profile": options.profile, "seed": options.seed, "overrides": overrides}
     chosen = select(options.only)
     for notebook in chosen:
@@ -173,6 +176,15 @@ def _test(options: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
+def _require_read(options: argparse.Namespace) -> None:
+    """What a command does not read is refused, not ignored."""
+    require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
+    for name, default in vars(_parser().parse_args([])).items():
+        ignored = getattr(options, name) != default and name not in ("command", *READS[options.command])
+        flag = "-p" if name == "settings" else f"--{name.replace('_', '-')}"
+        require(not ignored, flag, getattr(options, name), f"left out: {options.command} does not read it")
+
+
 def parse_settings(settings: list[str]) -> dict[str, object]:
     """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML scalars."""
     pairs = {}
@@ -240,6 +252,15 @@ def _count_claims(path: Path) -> tuple[int, int]:
     return held, len(verdicts) - held
 
 
+READS = {
+    "reproduce": ("profile", "only", "seed", "jobs", "reuse_stale", "settings"),
+    "lab": ("only", "port", "no_browser"),
+    "report": ("profile", "only"),
+    "test": ("jobs",),
+    "refresh": ("only", "jobs"),
+    "verify": (),
+    "bench": ("only",),
+}
 COMMANDS = {
     "reproduce": _reproduce,
     "lab": _lab,

@@ -171,6 +171,6 @@ def study(clicks: Sequence[int], seeds: Iterable[int], gamma: float, rounds: int
             ours, theirs = (metrics.shares(labels, groups, p) for p in (curator.path[-1], end))
             row = {"data": data, "clicks": n, "seed": seed}
             row["agreement"] = agreement(curator.path[0], curator.reward, reward)
-            row["distance"] = float(np.abs(ours - theirs).sum() / 2)
+            row["distance"] = float(metrics.total_variation(ours, theirs))
             rows.append(row | {"same_place": bool(ours.argmax() == theirs.argmax())})
     return pd.DataFrame(rows)

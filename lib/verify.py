@@ -50,7 +50,14 @@ def report(verdicts: list[Verdict]) -> str:
 
 
 def _verdict(path: Path) -> Verdict:
-    about, name = json.loads(path.read_text()), f"{path.parent.name}/{path.stem}"
+    name = f"{path.parent.name}/{path.stem}"
+    try:
+        return _compared(name, path, json.loads(path.read_text()))
+    except (AttributeError, KeyError, TypeError, ValueError):  # no JSON, or not what was written
+        return Verdict(name, [f"{path.name}: damaged; save the figure again"], True, [], [])
+
+
+def _compared(name: str, path: Path, about: dict) -> Verdict:
     files = [] if "files" in about else ["no digests of its files were kept: save it again"]
     for file, digest in about.get("files", {}).items():
         there = path.with_name(file)

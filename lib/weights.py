@@ -71,7 +71,7 @@ def as_described(path: str | Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (KeyError, TypeError, RuntimeError, BadInput) as error:  # of the constructor, and of load_state_dict
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
             f"weights {path}: the card does not describe them ({reason}): train them again or restore the files"

@@ -121,7 +121,8 @@ products.stored("02_samples", "quick")
 # | [08_explorer](08_explorer.ipynb) | What if I turn the knobs, or do the choosing myself? | 0.5 |
 # | [09_your_own](09_your_own.ipynb) | What does the loop do to *my* reward, data, model? | 0.5 |
 #
-# Minutes are those of the profile `quick` on one CPU core; a second run reads finished rounds and takes seconds.
+# Minutes are those of the profile `quick` on one core of an Intel Xeon, other machines took up to twice as long;
+# a second run reads finished rounds and takes seconds.
 # At `quick` the images are scikit-learn's 8x8 digits, standing in for CIFAR-10, and every title says so.
 #
 # ## 4. What the paper claims, and what held here
@@ -130,7 +131,9 @@ products.stored("02_samples", "quick")
 # paper held, of those checked, at each profile with recorded results (`cifar-seed-1` and `cifar-seed-2` are
 # further runs of profile `cifar`, on another kind of processor; `cifar-20-rounds` is the latter, gone on with). A
 # claim often stands for one figure or one theorem at one setting; "ours" are expectations of this project that
-# the paper does not state. At `quick`, the rows on CIFAR-10 are about the digits that stand in for it.
+# the paper does not state. At `quick`, the rows on CIFAR-10 are about the digits that stand in for it. Each of
+# the folders `cifar*` holds one run or two, so its row "CIFAR-10, repeats" compares no more than these;
+# [notebook 07](07_repeated_runs.ipynb) compares all three, and not all agree.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
@@ -138,6 +141,7 @@ says = {
     "Fig. 1": "people choose by Luce's rule",
     "Lemma 2.1": "large menus: each round tilts the law by e^r, as RLHF with a KL penalty does",
     "Lemma 2.2": "curated only: E[e^r] rises every round, Var[e^r] vanishes",
+    "Toy figures": "curated only, one mode is left; with real data all stay",
     "Thm 2.1": "curated only: the law collapses onto the set where the reward is highest",
     "Thm 2.2": "real data hold a good enough parametric model near its best fit",
     "Thm 2.3": "with real data, E[e^r] still ends above its start",

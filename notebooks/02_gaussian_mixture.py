@@ -62,8 +62,8 @@ print(f"mode width {data.std}, rewarded centre ({data.centre[0]:.2f}, {data.cent
 # - **curated only** ($\lambda = \infty$): the next model sees nothing but chosen samples. Theorem 2.1 says that
 #   its law collapses onto the set where the reward is maximal.
 # - **with real data**: a minibatch row is a chosen sample with probability $\lambda / (1 + \lambda)$, else a real
-#   point. Theorems 2.2 to 2.4 are about such loops: they stay near the data while the reward ends above its
-#   start.
+#   point. In the paper's toy figures such a loop stays near the data; by Theorem 2.3 its reward ends above its
+#   start, while Theorem 2.4 bounds its distance from the data only where $\lambda < 1/(K-1)$.
 # - **$K = 1$ control**: menus of one. Nothing is chosen, so the exact dynamics stands still; whatever moves here
 #   is the model's own error, compounded round after round.
 #
@@ -110,7 +110,7 @@ columns = {
 histories = {arm: experiment.histories(arm) for arm in experiment.runs}
 figure = figures.curves(histories, experiment.exact, columns, per_row=4)
 numbers = experiments.long_table(experiment)
-alt = "Eight quantities over rounds, three arms. Shares and rewards lie on the exact curves, the std does not."
+alt = "Eight curves over rounds, three arms: with choice, shares and rewards lie near the exact ones, the std not."
 products.figure(figure, "02_curves", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
 
 # %% [markdown]

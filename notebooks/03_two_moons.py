@@ -122,7 +122,7 @@ pd.concat([left, exact]).round(4).set_axis([*(f"seed {s}" for s in range(seed, s
 # - **Real data holds the loop.** Both moons stay, and $E[e^r]$ ends well above its start. It rises somewhat later
 #   than the exact one (first row, third panel) and stays a little below it.
 # - **Without choice the shares wander.** In the control (grey) the shares of the arcs drift away from their exact,
-#   constant values in every seed, further and further (last panel), and the rewarded arc loses a little. Nothing
+#   constant values in every seed, further and further (last panel), and the rewarded arc loses in each. Nothing
 #   is chosen there: this is model error, and in the end it is larger than the distance of the other two arms from
 #   their exact shares. Choice and real data both pull a loop back to where the exact one is; left alone, errors
 #   add up.

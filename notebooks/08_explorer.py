@@ -156,9 +156,9 @@ products.figure(fig, "08_clicks", profile, seed=seed, numbers=study, alt=alt)
 # %%
 few = study[study["clicks"] == study["clicks"].min()]
 Markdown(
-    f"With {few['clicks'].iloc[0]} clicks the learned reward already agrees with the true one to "
-    f"{few['agreement'].min():.2f} or better, and yet {int((~few['same_place']).sum())} of {len(few)} loops end "
-    "around another mode or arc: near the top, a small error decides who wins."
+    f"With {few['clicks'].iloc[0]} clicks the learned reward agrees with the true one to "
+    f"{few['agreement'].min():.2f} or better, and {int((~few['same_place']).sum())} of {len(few)} loops end "
+    "around another mode or arc."
 )
 
 # %% [markdown]
@@ -168,8 +168,7 @@ Markdown(
 # ## 4. Caption, and where we differ from the paper
 #
 # **Finding.** Any preference, strong or mild, common or rare, takes the whole model if it alone picks the training
-# data; real data stop that. And a loop needs no more than a handful of clicks to leave for good, before they say
-# reliably where to.
+# data; real data stop that. And a handful of clicks does not yet say reliably where a loop will go.
 #
 # **Where we differ.** The paper assumes that everyone chooses by one reward and that the loop sees infinitely many
 # choices. Section 3 replaces the reward by one learned from few clicks, which is how such loops would run in

@@ -237,8 +237,8 @@ curves(on_irises, "09_irises", alt)
 
 # %% [markdown]
 # The reward has no upper end here: petals longer than any real one are liked even more, and the kernels' noise
-# invents them. The exact prediction, which can only reweight the flowers of $p_0$, stays below the trained loop's
-# mean reward for that reason; the shares of species agree.
+# invents them. The exact prediction, which can only reweight the flowers of $p_0$, falls behind the curated-only
+# loop's mean reward for that reason; the shares of species agree.
 #
 # ## 4. Does it collapse?
 #

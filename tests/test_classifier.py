@@ -167,6 +167,12 @@ def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch, op
     assert torch.equal(weights(resumed), weights(whole))
 
 
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    briefly(checkpoint=tmp_path / "c.safetensors")
+    with pytest.raises(BadInput, match="of this training; it has another label_smoothing: delete it"):
+        briefly(checkpoint=tmp_path / "c.safetensors", label_smoothing=0.2)
+
+
 def test_shards_learn_as_well():
     split_up = trained(seed=0, epochs=3, settings=DIGITS, batch=64, augment=False, shards=2)
     assert split_up.accuracy(IMAGES[TEST], LABELS[TEST]) > 0.96
@@ -309,3 +315,28 @@ def test_pretraining_leaves_weights_with_cards_and_a_score(tmp_path, monkeypatch
     evaluator = Classifier.load(tmp_path / "cifar_evaluator.safetensors")
     assert cards["evaluator"]["test_accuracy"] == evaluator.accuracy(noise[:60], labels[:60])
     assert paths.CHECKPOINTS not in tmp_path.parents
+    start = tmp_path / "cifar_p0.safetensors"
+    started = start.read_bytes()
+    pretrain.p0(tmp_path, tmp_path, "cpu", steps=2, start=start)
+    assert start.read_bytes() != started
+    assert json.loads(start.with_suffix(".json").read_text())["training"]["before"]["training"]["steps"] == 2
+    names = {"p0", "reward", "evaluator"}
+    assert {path.name for path in tmp_path.glob("*.safetensors")} == {
+        f"cifar_{name}.safetensors" for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["p0", "--steps", "0"], "--steps = 0: must be >= 1"),
+        (["p0", "--device", "gpu"], "--device = 'gpu': must be one of cpu"),
+        (["p0", "--start", "nowhere"], "--start = 'nowhere': must be a file"),
+        (["score", "--folder", "nowhere"], "nowhere"),
+    ],
+)
+def test_pretraining_refuses_in_one_line(arguments, says, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["pretrain", *arguments, "--work", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        pretrain.main()
+    assert says in capsys.readouterr().err.splitlines()[-1]

@@ -227,3 +227,9 @@ def test_many_clicks_recover_a_synthetic_curator():
     study = taste.study((100,), seeds=(11,), gamma=2.0, rounds=3)
     assert (study["agreement"] > 0.85).all()
     assert study["same_place"].all()
+
+
+@pytest.mark.parametrize("k", [1, 17])
+def test_the_curator_shows_as_many_samples_as_there_are_letters(k):
+    with pytest.raises(BadInput, match=rf"k = {k}: must be in 2\.\.16"):
+        controls.TasteExplorer(k=k)

@@ -182,6 +182,10 @@ def test_out_of_memory_says_which_number_to_lower(monkeypatch):
         ({"images.batch": 8, "images.shards": 9}, "images.shards = 9: must be at most 8"),
         ({"images.n_quality": 5000}, "images.n_quality = 5000: must be at most images.n_keep"),
         ({"images.p0_weights": "../secret"}, "images.p0_weights = '../secret'"),
+        (
+            {"images.p0_weights": "digits_p"},
+            "images.p0_weights = 'digits_p': must be \"\", to train here, or a file",
+        ),
         ({"images.reward_weights": "/etc/passwd"}, "images.reward_weights = '/etc/passwd'"),
     ],
 )
@@ -222,7 +226,10 @@ def test_unknown_data_and_arms_are_refused():
         experiments.toy_experiment("moons", profile, 0, ("leg",))
 
 
-@pytest.mark.parametrize("card", [{}, {"settings": {"kind": "mlp"}, "colour": 1}, {"settings": {"kind": "mlp"}}])
+@pytest.mark.parametrize(
+    "card",
+    [{}, "abc", {"settings": 5}, {"settings": {"kind": "mlp"}, "colour": 1}, {"settings": {"kind": "mlp"}}],
+)
 def test_a_card_that_does_not_describe_the_weights_is_one_line(tmp_path, card):
     Flow(NET).save(tmp_path / "p0.safetensors", {"flow": card})
     with pytest.raises(BadInput, match=r"^weights .*p0\.safetensors: the card does not describe them") as error:
@@ -235,7 +242,7 @@ def test_an_unreadable_checkpoint_is_one_line_and_nothing_is_computed(scratch, m
     Flow(MlpSettings()).save(scratch / "checkpoints" / "reward.safetensors", {})
     (scratch / "checkpoints" / "reward.safetensors").write_bytes(b"\0" * 99)
     image_experiments.studio.cache_clear()
-    profile = profiles.load("quick", {"images.reward_weights": "reward"})
+    profile = profiles.load("quick", {"images.p0_weights": "", "images.reward_weights": "reward"})
     with pytest.raises(BadInput, match=r"reward\.safetensors is not readable .*: train them again or restore"):
         image_experiments.image_experiment(profile, "airplane", [0])
     assert [path.name for path in scratch.iterdir()] == ["checkpoints"]

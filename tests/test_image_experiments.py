@@ -1,5 +1,6 @@
 """The image loops: small runs on digits, and both CIFAR-10 profiles on fake images."""
 
+import hashlib
 import json
 import math
 import re
@@ -43,6 +44,7 @@ TINY = {
     "images.n_keep": 4,
     "images.n_quality": 16,
 }
+TRAINED_HERE = {"images.p0_weights": "", "images.reward_weights": "", "images.evaluator_weights": ""}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -188,9 +190,10 @@ def test_exact_dynamics_mixes_in_real_images_by_lambda():
     [("cifar", {}, "ConvUNet"), ("paper", {"images.channels": [64, 64], "images.method": "midpoint"}, "UNet")],
 )
 def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, changes, network):
-    monkeypatch.setattr(quality, "INCEPTION", fake_cifar)  # exists
+    monkeypatch.setattr(quality, "INCEPTION", fake_cifar / "inception.pt")
+    quality.INCEPTION.write_bytes(b"a network")
     monkeypatch.setattr(quality, "inception_features", lambda x, device: x.float().mean(dim=(2, 3)))
-    profile = profiles.load(name, TINY | changes)
+    profile = profiles.load(name, TINY | TRAINED_HERE | changes)
     parts = image_experiments.studio(profile.images)
     assert set(parts.judges) == {"fitted"}
     assert set(parts.cards()["origin"]) == {"trained here"}
@@ -199,6 +202,7 @@ def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, change
     assert type(task.generator(0).net).__name__ == network
     assert run.samples(1).shape == (16, 3, 32, 32)
     assert run.history["fid"].notna().all()
+    assert task.inputs["Inception"] == hashlib.sha256(b"a network").hexdigest()
 
 
 def test_paper_profile_samples_by_the_adaptive_solver():
@@ -219,11 +223,11 @@ def test_paper_profile_has_the_published_sizes():
 
 
 def test_weights_in_checkpoints_are_used(fake_cifar):
-    settings = profiles.load("cifar", TINY).images
+    flow = image_experiments.new_flow(profiles.load("cifar", TINY | TRAINED_HERE).images, (3, 32, 32), 7)
+    flow.save(fake_cifar / "cifar_p0.safetensors", {})
     reward = Classifier(ClassifierSettings("vgg11", 0.05), seed=5)
     reward.save(fake_cifar / "cifar_reward.safetensors", {"test_accuracy": 0.5})
-    flow = image_experiments.new_flow(settings, (3, 32, 32), 7)
-    flow.save(fake_cifar / "cifar_p0.safetensors", {})
+    settings = profiles.load("cifar", TINY | {"images.evaluator_weights": ""}).images
     parts = image_experiments.studio(settings)
     cards = parts.cards()["origin"].to_dict()
     assert cards["reward (fitted)"] == "cifar_reward.safetensors"
@@ -235,8 +239,22 @@ def test_weights_in_checkpoints_are_used(fake_cifar):
 
 def test_a_p0_of_another_network_is_refused(fake_cifar):
     Flow(MlpSettings((3, 32, 32), 16, 1)).save(fake_cifar / "cifar_p0.safetensors", {})
+    settings = profiles.load("cifar", TINY | TRAINED_HERE | {"images.p0_weights": "cifar_p0"}).images
     with pytest.raises(BadInput, match=r"images\.p0_weights = 'cifar_p0'"):
-        image_experiments.studio(profiles.load("cifar", TINY).images)
+        image_experiments.studio(settings)
+
+
+def test_a_classifier_of_another_size_is_refused(fake_cifar):
+    Classifier(ClassifierSettings("vgg11", 0.1)).save(fake_cifar / "other.safetensors", {})
+    settings = profiles.load("cifar", TINY | TRAINED_HERE | {"images.reward_weights": "other"}).images
+    with pytest.raises(BadInput, match=r"images\.reward_weights = 'other': .* width=0\.1.*width=0\.05"):
+        image_experiments.studio(settings)
+
+
+def test_quality_asks_for_no_more_real_images_than_there_are():
+    settings = profiles.load("quick", DIGITS | {"images.n_keep": 1000, "images.n_quality": 3000}).images
+    with pytest.raises(BadInput, match=r"images\.n_quality = 3000: must be <= 1348"):
+        image_experiments.studio(settings)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,12 @@ def test_the_weights_of_a_round_stay_what_they_were():
         assert np.abs(run.weights(t)["prob"].numpy() - exact(4, math.inf)[t]).max() < TOLERANCE
 
 
+def test_only_the_last_round_keeps_its_weights_in_memory():
+    run = retrain(small())
+    held = [any(key.startswith(loop.MODEL) for key in stored) for stored in run._stored]
+    assert held == [False] * ROUNDS + [True]
+
+
 def test_run_seeds_give_different_runs():
     one, two = retrain(small(seed=1)), retrain(small(seed=2))
     assert not np.array_equal(shares(one), shares(two))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lib import controls, paths, reproduce, step
+from lib import controls, paths, report, reproduce, step
 from lib.checks import BadInput
 
 TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "population.rounds_mixed=3"]
@@ -31,6 +31,11 @@ TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "pop
         (["lab", "--port", "80"], "--port = 80"),
         (["lab", "--only", "99"], "--only = '99'"),
         (["report", "--profile", "nope"], "profile = 'nope': must be one of"),
+        (["test", "--jobs", "0"], "--jobs = 0"),
+        (["test", "--only", "02"], "--only = '02': must be left out: test does not read it"),
+        (["refresh", "--profile", "cifar"], "--profile = 'cifar': must be left out"),
+        (["verify", "-p", "toy.k=2"], "-p = ['toy.k=2']: must be left out"),
+        (["report", "--reuse-stale"], "--reuse-stale = True: must be left out"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_path, monkeypatch):
@@ -41,6 +46,20 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_p
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_browser_that_fails_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    monkeypatch.setattr(report, "BROWSERS", ("false",))
+    assert reproduce.main(["report", "--only", "00"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("value", "place"), [("mine", paths.PROJECT / "mine"), ("", paths.PROJECT / "runs")])
+def test_a_relative_folder_is_one_whatever_the_working_directory(value, place, monkeypatch, tmp_path):
+    monkeypatch.setenv("CURATED_LOOPS_RUNS", value)
+    monkeypatch.chdir(tmp_path)
+    assert paths.runs() == place
 
 
 def test_settings_are_read_as_yaml_scalars():

@@ -166,6 +166,16 @@ def test_a_checkpoint_of_another_network_or_memory_layout_is_refused(tmp_path):
             train(other, plain(other), IMAGES, 3, **options)
 
 
+@pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 2e-2}, {"batch": 2}, {"decay": "linear"}, {"steps": 5}])
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, other):
+    net, path = network(), tmp_path / "half.safetensors"
+    options = {"steps": 3, "seed": 0, "batch": 4, "lr": 1e-2, "checkpoint": path, "checkpoint_every": 2}
+    train(net, plain(net), IMAGES, **options)
+    (key,) = other
+    with pytest.raises(BadInput, match=f"of this training; it has another {key}: delete it to start anew"):
+        train(net, plain(net), IMAGES, **options | other)
+
+
 @pytest.mark.parametrize("shards", [0, 5])
 def test_more_shards_than_rows_are_refused(shards):
     net = network()

@@ -45,6 +45,13 @@ def test_an_altered_file_is_named(saved, ending, capsys):
     assert f"09_line.{ending}: altered" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_damaged_provenance_is_named(saved, text, capsys):
+    (saved / "09_line.json").write_text(text)
+    assert reproduce.main(["verify"]) == 1
+    assert "09_line.json: damaged" in capsys.readouterr().out
+
+
 def test_a_missing_file_is_named(saved):
     (saved / "09_line.csv").unlink()
     assert only().files == ["09_line.csv: missing"]

@@ -149,7 +149,7 @@ class Flow:
 
     def _loss(self, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x0, x1 = pairs.unbind(1)
-        t = torch.rand(len(x0), generator=rng).to(x0.device)
+        t = torch.rand(len(x0), generator=rng).to(x0.device, non_blocking=True)
         x, target = straight_path(x0, x1, t)
         return (self.velocity(x, t) - target).square().mean()
 

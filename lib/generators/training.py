@@ -127,12 +127,12 @@ def flattened(net: nn.Module, last: Sequence[nn.Parameter] = ()) -> Iterator[nn.
 class _Updates:
     """Adam on a flattened network; with `kernels`, the last in it, Muon on those and Adam on the rest."""
 
-    def __init__(self, vector: nn.Parameter, kernels: list[nn.Parameter], lr: float):
+    def __init__(self, vector: nn.Parameter, kernels: list[nn.Parameter], lr: float, muon_lr: float):
         front = len(vector) - sum(map(_aligned, kernels))
         self.rest = nn.Parameter(vector.detach()[:front])
         self.rest.grad = vector.grad[:front]
         self.adam = torch.optim.Adam([self.rest], lr=lr, fused=True)
-        self.muon = Muon(kernels, lr, 0.95, steps=5, fixed_norm=False) if kernels else None
+        self.muon = Muon(kernels, muon_lr, 0.95, steps=5, fixed_norm=False) if kernels else None
 
     def step(self, rate: float, muon_rate: float) -> None:
         self.adam.param_groups[0]["lr"] = rate
@@ -245,22 +245,27 @@ def train(
         return []
     data, device = as_mixture(data), next(net.parameters()).device
     net.train()
+    about = {
+        "seed": seed, "steps": steps, "batch": batch, "lr": lr, "muon_lr": muon_lr, "decay": decay,
+        "warmup": warmup, "ema_decay": ema_decay, "clip": clip, "shards": shards,
+    }  # fmt: skip
     with flattened(net, kernels) as vector:
-        updates, ema = _Updates(vector, kernels, lr), Ema(vector, ema_decay)
-        layout = [[list(p.shape), list(p.stride())] for p in _in_order(net, kernels)]
-        start = _resume(checkpoint, layout, vector, updates, ema) if checkpoint else 0
+        updates, ema = _Updates(vector, kernels, lr, muon_lr), Ema(vector, ema_decay)
+        about["network"] = [[list(p.shape), list(p.stride())] for p in _in_order(net, kernels)]
+        start = _resume(checkpoint, about, vector, updates, ema) if checkpoint else 0
         losses, pool = [], one_thread_each(shards)
-        batches = _batches(data, range(start, steps), seed, batch, prepare)
+        batches = _batches(data, range(start, steps), seed, batch, prepare, pinned=device.type == "cuda")
         bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
         for step, minibatch, rng in bar:
             if shards == 1:
                 vector.grad.zero_()
-                value = loss(minibatch.to(device), rng)
+                value = loss(minibatch.to(device, non_blocking=True), rng)
                 value.backward()
             else:
                 rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
                 mine = distributed.own(list(zip(minibatch.chunk(shards), rngs, strict=False)))
-                share = [partial(_share, loss, rows.to(device), own, len(rows) / batch) for rows, own in mine]
+                there = [(rows.to(device, non_blocking=True), own) for rows, own in mine]
+                share = [partial(_share, loss, rows, own, len(rows) / batch) for rows, own in there]
                 value = sharded_backward(list(net.parameters()), share, pool)
                 distributed.add_up([value, vector.grad])
             norm = nn.utils.clip_grad_norm_([vector], clip)
@@ -273,7 +278,7 @@ def train(
             ema.update(vector)
             if saves and distributed.is_first():
                 state = {"weights": vector, "ema": ema.average} | updates.state()
-                sealed.write(checkpoint, state, {"step": step + 1, "layout": layout})
+                sealed.write(checkpoint, state, about | {"step": step + 1})
         vector.data.copy_(ema.average)
         distributed.take_from_first([vector])
     net.eval()
@@ -310,14 +315,18 @@ def sharded_backward(
 
 
 def _batches(
-    data: Mixture, steps: range, seed: int, batch: int, prepare: Callable | None
+    data: Mixture, steps: range, seed: int, batch: int, prepare: Callable | None, *, pinned: bool
 ) -> Iterator[tuple[int, Tensor, torch.Generator]]:
-    """(step, minibatch, the step's generator) for each step, made one step ahead if there is work in it."""
+    """(step, minibatch, the step's generator) for each step, made one step ahead if there is work in it.
+
+    In `pinned` memory the way to a GPU needs no waiting for what the GPU does.
+    """
 
     def make(step: int) -> tuple[int, Tensor, torch.Generator]:
         rng = torch_rng(derive(seed, "step", index=step))
         minibatch = data.draw(batch, rng)
-        return step, prepare(minibatch, rng) if prepare else minibatch, rng
+        minibatch = prepare(minibatch, rng) if prepare else minibatch
+        return step, minibatch.pin_memory() if pinned else minibatch, rng
 
     if prepare is None:
         yield from map(make, steps)
@@ -341,18 +350,25 @@ def _require_finite(losses: list[Tensor], norm: Tensor, start: int) -> None:
         )
 
 
-def _resume(path: Path, layout: list, vector: nn.Parameter, updates: _Updates, ema: Ema) -> int:
+def _resume(path: Path, about: dict, vector: nn.Parameter, updates: _Updates, ema: Ema) -> int:
     """The step to go on from; 0 where there is no checkpoint, or none that can be trusted."""
     found = distributed.on_first(lambda: sealed.read(path))
     if found is None:
         return 0
     tensors, info = found
-    require(info.get("layout") == layout, "checkpoint", str(path), "of this network: delete it to start anew")
+    require_same(path, info, about)
     vector.data.copy_(tensors["weights"])
     ema.average.copy_(tensors["ema"])
     ema.updates = info["step"]
     updates.restore(tensors, info["step"])
     return info["step"]
+
+
+def require_same(checkpoint: Path, info: dict, about: dict) -> None:
+    """Raise `BadInput` unless a checkpoint's `info` holds what a training is `about`, its network among it."""
+    others = [key for key, value in about.items() if info.get(key) != value]
+    same = "of this network" if "network" in others else f"of this training; it has another {', '.join(others)}"
+    require(not others, "checkpoint", str(checkpoint), f"{same}: delete it to start anew")
 
 
 @contextmanager
