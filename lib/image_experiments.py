@@ -256,6 +256,8 @@ def image_task(parts: Studio, reward: str | None, judge: str = "fitted") -> Task
     judges = {name: j.weights.identity for name, j in parts.judges.items()}
     networks = {"p0": parts.p0.identity, "evaluator": parts.evaluator.weights.identity, "judges": judges}
     chosen = {key: getattr(s, key) for key in LEARNS} | {"gamma": [_gamma(s, name) for name in REWARDS]}
+    if parts.inception:  # a run has the column `fid` in every round or in none
+        chosen["inception"] = parts.checksums["Inception"]
     return Task(
         name=f"{s.data}-{reward or 'control'}",
         settings={"generator": networks | {"data": s.data}, "round": chosen, "reward": reward and [reward, judge]},

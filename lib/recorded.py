@@ -25,11 +25,13 @@ class Record:
         exact: for each arm, the exact dynamics, averaged over the runs.
         floor: quality columns of real test images; {} where the tables have none.
         about: the JSON of each table: profile, seed, provenance.
+        apart: folders that hold the figure at other settings than the first, and so are not part of it.
     """
 
     exact: dict[str, pd.DataFrame]
     floor: dict[str, float]
     about: list[dict]
+    apart: list[str]
     _measured: pd.DataFrame
 
     @property
@@ -59,11 +61,14 @@ class Record:
             f"profile `{self.about[0]['profile']['name']}`, {len(self.exact[self.arms[0]]) - 1} rounds, "
             f"{self.settings['n_keep']:,} images kept a round"
         )
-        return f"Recorded: {size}; {'; '.join(_origin(about['provenance']) for about in self.about)}."
+        others = f" Not shown, since run at other settings: {', '.join(self.apart)}." if self.apart else ""
+        return f"Recorded: {size}; {'; '.join(_origin(about['provenance']) for about in self.about)}.{others}"
 
 
 def load(figure: str, folders: Sequence[str] = FOLDERS, root: Path = RECORDED, **columns: str) -> Record:
     """The tables behind a figure, as one: a run that stands in two of them is taken from the first.
+
+    Those at other settings than the first stay out of it: who runs profile `cifar` again writes the first anew.
 
     Args:
         figure: its name without ending, e.g. "04_class_shares"; its table is one of `experiments.long_table`.
@@ -72,23 +77,22 @@ def load(figure: str, folders: Sequence[str] = FOLDERS, root: Path = RECORDED, *
         columns: keep rows with these values alone, e.g. judge="fitted".
 
     Raises:
-        BadInput: no folder holds the figure, or two hold it at different settings.
+        BadInput: no folder holds the figure.
     """
     there = [root / folder / f"{figure}.csv" for folder in folders]
     there = [path for path in there if path.exists()]
     require(bool(there), "recorded figure", figure, f"a table in one of {', '.join(folders)} in {root}")
-    about = [json.loads(path.with_suffix(".json").read_text()) for path in there]
-    for path, one in zip(there, about, strict=True):
-        differ = sorted(key for key, value in _images(about[0]).items() if _images(one)[key] != value)
-        allowed = f"run as {there[0]} was: it differs in {', '.join(differ)}"
-        require(not differ, "recorded figure", str(path), allowed)
+    told = {path: json.loads(path.with_suffix(".json").read_text()) for path in there}
+    apart = [path for path in there if _images(told[path]) != _images(told[there[0]])]
+    there = [path for path in there if path not in apart]
     tables = pd.concat([_chosen(path, columns).assign(record=i) for i, path in enumerate(there)])
     parts = dict(list(tables.groupby("kind")))
     measured = parts["measured"].sort_values("record", kind="stable").drop_duplicates(["arm", "seed", "round"])
     runs = parts["measured"].groupby(["arm", "record"])["seed"].nunique()
     exact = {str(arm): _mean(rows, runs[arm]) for arm, rows in parts["exact"].groupby("arm", sort=False)}
     floor = _own_columns(parts["real"]).drop(columns="record").iloc[0].to_dict() if "real" in parts else {}
-    return Record(exact, floor, about, measured.drop(columns="record"))
+    about, others = [told[path] for path in there], [path.parent.name for path in apart]
+    return Record(exact, floor, about, others, measured.drop(columns="record"))
 
 
 def _chosen(path: Path, columns: dict[str, str]) -> pd.DataFrame:

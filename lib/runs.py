@@ -258,6 +258,8 @@ def _hardware(generator: object) -> dict:
     }
     if hasattr(generator, "precision"):
         found["precision"] = generator.precision  # of matrix products and convolutions
+    if getattr(generator, "evaluations", None):
+        found["network_evaluations"] = generator.evaluations  # a sample
     if cuda:
         found["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
     return found

@@ -1,7 +1,9 @@
 """The benchmarks measure what they say; the README says what they measured."""
 
+import importlib
 import shutil
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,12 @@ import pytest
 import torch
 from scipy import stats
 
+import benchmarks
 from benchmarks import choice, dynamics, summary, timing
 from benchmarks.__main__ import main
 from lib import population
+from lib.generators.flow import Flow
+from lib.generators.networks import MlpSettings
 
 
 def test_contenders_take_turns():
@@ -102,6 +107,62 @@ def test_the_readme_holds_the_table_of_the_stored_results():
     found = summary.BLOCK.search(summary.README.read_text())
     assert found, "the README has no table of speeds"
     assert found[0] == found[1] + summary.tables() + found[2]
+
+
+class Matcher:
+    """Stands in for torchcfm's."""
+
+    def __init__(self, sigma):
+        assert sigma == 0
+
+    def sample_location_and_conditional_flow(self, x0, x1):
+        t = torch.rand(len(x0))
+        return t, torch.lerp(x0, x1, t[:, None, None, None]), x1 - x0
+
+
+class Peer(torch.nn.Conv2d):
+    """Stands in for torchcfm's U-Net."""
+
+    def __init__(self, **_):
+        super().__init__(3, 3, 1)
+
+    def forward(self, t, x):
+        return super().forward(x)
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    """`training` and `sampling` with tiny networks, and torchcfm or not."""
+    names = ("torchcfm", "torchcfm.conditional_flow_matching", "torchcfm.models", "torchcfm.models.unet")
+    for name in (*names, "torchcfm.models.unet.unet"):
+        fake = types.ModuleType(name)
+        fake.ExactOptimalTransportConditionalFlowMatcher, fake.UNetModelWrapper = Matcher, Peer
+        monkeypatch.setitem(sys.modules, name, fake)
+    for name in ("networks", "training", "sampling"):
+        monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
+        monkeypatch.delattr(benchmarks, name, raising=False)
+    training, sampling = (importlib.import_module(f"benchmarks.{name}") for name in ("training", "sampling"))
+    networks = training.networks
+    settings = MlpSettings((3, 32, 32), 16, 1)
+    monkeypatch.setattr(networks, "ours", lambda size, device, **options: Flow(settings, flip=True, **options))
+    monkeypatch.setattr(training, "ceilings", lambda device: {"matmul": 1000.0, "convolution": 500.0})
+    yield training, sampling
+    for name in ("networks", "training", "sampling"):  # those with the stand-ins
+        sys.modules.pop(f"benchmarks.{name}", None)
+        vars(benchmarks).pop(name, None)
+
+
+def test_training_and_sampling_are_timed_at_both_sizes(small_networks, monkeypatch):
+    """The code that a GPU runs, too, on the CPU."""
+    training, sampling = small_networks
+    monkeypatch.setitem(training.STEPS, "cpu", 1)
+    for table in (training.run("cpu"), sampling.run("cpu")):
+        assert {"published", "cifar"} == set(table["size"])
+        assert {"ours", "torchcfm"} <= set(table["contender"])
+        assert (table.loc[table["contender"] == "torchcfm", "times torchcfm"] == 1).all()
+    ours = training.run("cpu").query("contender == 'ours' and size == 'cifar'").iloc[0]
+    assert ours["GFLOP/s"] == pytest.approx(3 * 128 * ours["GFLOP forward"] / ours["seconds"])
+    assert ours[f"of {ours['precision_of_ours']} convolution ceiling"] == pytest.approx(ours["GFLOP/s"] / 500)
 
 
 def test_networks_of_both_sides_are_the_published_size():

@@ -203,6 +203,11 @@ def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, change
     assert run.samples(1).shape == (16, 3, 32, 32)
     assert run.history["fid"].notna().all()
     assert task.inputs["Inception"] == hashlib.sha256(b"a network").hexdigest()
+    assert run.provenance["network_evaluations"] == task.generator(0).evaluations
+    monkeypatch.setattr(quality, "INCEPTION", fake_cifar / "gone.pt")
+    image_experiments.studio.cache_clear()
+    without = image_experiments.image_task(image_experiments.studio(profile.images), "confidence")
+    assert without.settings != task.settings, "rounds with and without FID do not mix"
 
 
 def test_paper_profile_samples_by_the_adaptive_solver():
