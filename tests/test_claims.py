@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import experiments, image_claims
 from lib.claims import Claim, own_claims, table, tour_claims, toy_claims, worst_gap
 from lib.experiments import Experiment
 
@@ -153,3 +154,30 @@ def test_the_tours_claims_hold_and_can_fail():
     assert [claim.holds for claim in tour_claims(table, 1)] == [True, False]
     table.loc[3, ["share_0", "mean"]] = 0.3, 0.5
     assert [claim.holds for claim in tour_claims(table, 1)] == [True, False]
+
+
+def test_a_loop_that_stands_still_keeps_no_promise():
+    row = {
+        "seed": 0,
+        "mean_reward": 1.0,
+        "entropy": 2.0,
+        "frechet_distance_evaluator": 1.0,
+        "precision": 0.5,
+        "recall": 0.5,
+    }
+    row |= {f"share_{i}": 0.1 for i in range(10)}
+    still = pd.DataFrame([row | {"round": t} for t in range(3)])
+    arms = dict.fromkeys(experiments.ARMS, still)
+
+    def held(check, *options, **change):
+        tables = arms | change
+        loops = SimpleNamespace(arms=tuple(tables), exact=arms, histories=tables.get, runs=tables)
+        return "".join("T" if claim.holds else "F" for claim in check(loops, *options))
+
+    assert held(image_claims.airplane_claims, 0, 5.0) == "FFFFFTT"
+    assert held(image_claims.airplane_claims, 0, 5.0, control=still.assign(share_0=[0.1, 0.2, 0.3]))[5] == "F"
+    assert held(image_claims.bias_claims, "fitted", 15.0) == "FFTFTFT"
+    assert held(image_claims.quality_claims) == "TFTFFT"
+    assert held(image_claims.repeat_claims, 15.0) == "FT"
+    study = {f"K = {k}, disjoint": SimpleNamespace(histories=arms.get) for k in (2, 4)}
+    assert [claim.holds for claim in image_claims.study_claims(study, 0)] == [False, False]

@@ -233,3 +233,21 @@ def test_many_clicks_recover_a_synthetic_curator():
 def test_the_curator_shows_as_many_samples_as_there_are_letters(k):
     with pytest.raises(BadInput, match=rf"k = {k}: must be in 2\.\.16"):
         controls.TasteExplorer(k=k)
+
+
+def test_the_menu_comes_from_the_model_as_it_stands_and_real_data_hold_it():
+    curator = taste.Curator(lam=1.0)
+    curator.click(0)
+    curator.take_round()
+    law = curator.cells.prob
+    np.testing.assert_array_equal(curator.path[1], population.step(law, curator.reward, 4, 1.0, law))
+    curator.path.append(np.eye(1, len(law), 7)[0])
+    assert curator.menu().tolist() == [7] * 4
+
+
+def test_the_explorers_lines_are_its_curves():
+    path = explorer.path(explorer.STORIES["with real data"])
+    drawn = stage.LoopStage(path)
+    drawn.png(path, 2)
+    for line, column in ((drawn.mean, "mean"), (drawn.start, "kl_start"), (drawn.limit, "kl_limit")):
+        np.testing.assert_array_equal(line.get_ydata(), path.curves[column])

@@ -552,3 +552,8 @@ def test_bad_data_is_refused(data, says):
 def test_bad_requests_are_refused(n, batch):
     with pytest.raises(BadInput):
         Flow(SMALL).sample(n, seed=0, batch=batch)
+
+
+def test_flips_are_of_training_only():
+    small = MlpSettings((1, 8, 8), 8, 1)
+    assert torch.equal(Flow(small, flip=True).sample(9, seed=0), Flow(small).sample(9, seed=0))

@@ -1,5 +1,6 @@
 """The image loops: small runs on digits, and both CIFAR-10 profiles on fake images."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import datasets, image_claims, image_experiments, image_figures, paths, profiles, quality
+from lib import datasets, image_claims, image_experiments, image_figures, metrics, paths, profiles, quality
 from lib.checks import BadInput
 from lib.classifier import Classifier, ClassifierSettings
 from lib.generators.flow import Flow
@@ -304,3 +305,69 @@ def test_titles_follow_the_profile():
     assert image_experiments.source(profiles.load("quick").images) == "8x8 digits standing in for CIFAR-10"
     assert image_experiments.source(profiles.load("cifar").images) == "CIFAR-10"
     assert image_experiments.class_names(profiles.load("paper").images)[0] == "airplane"
+
+
+def test_reward_and_evaluator_each_answer_their_own_question():
+    changes = {"images.label_smoothing": 0.1, "images.smoothed_epochs": 1, "images.rounds": 1, "images.n_keep": 64}
+    profile = profiles.load("quick", DIGITS | changes)
+    parts, arms = image_experiments.studio(profile.images), ("curated", "control")
+    found = image_experiments.image_experiment(profile, "confidence", [0], arms=arms, judge="smoothed")
+    run, row = found.runs["curated"][0], found.histories("curated").iloc[0]
+    fitted, smoothed, evaluator = (
+        judge.classifier.probabilities(run.samples(0))
+        for judge in (parts.judges["fitted"], parts.judges["smoothed"], parts.evaluator)
+    )
+    assert torch.equal(run.pool(0)[0], 15 * smoothed.amax(1))
+    assert torch.equal(run.pool(0)[1], evaluator.argmax(1))
+    assert row["mean_reward"] == pytest.approx(15 * smoothed.amax(1).mean().item())
+    assert row["confidence_evaluator"] == pytest.approx(evaluator.amax(1).mean().item())
+    for name, q in (("fitted", fitted), ("smoothed", smoothed)):
+        share = metrics.shares(q.argmax(1).numpy(), 10)
+        assert row[[f"{name}_share_{i}" for i in range(10)]].tolist() == pytest.approx(share.tolist())
+    assert (found.exact["control"]["mean_reward"] == found.histories("control")["mean_reward"][0]).all()
+    assert parts.floor == parts.quality(parts.data.test)
+    test = parts.data.test, parts.data.test_labels
+    assert parts.cards()["accuracy"]["reward (smoothed)"] == parts.judges["smoothed"].classifier.accuracy(*test)
+
+
+OTHER = {
+    "round_steps": 7,
+    "lr": 1e-4,
+    "batch": 32,
+    "ema_decay": 0.5,
+    "flip": True,
+    "shards": 2,
+    "method": "heun",
+    "ode_steps": 5,
+    "n_quality": 50,
+    "airplane_gamma": 1.0,
+    "confidence_gamma": 1.0,
+    "blocks": 2,
+}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_every_image_setting_tells_a_run_from_another(digits, key):
+    parts = image_experiments.studio(digits.images)
+    other = dataclasses.replace(parts, settings=digits.images.model_copy(update={key: OTHER[key]}))
+    one, two = (image_experiments.image_task(p, "airplane").settings for p in (parts, other))
+    assert one != two
+
+
+def test_the_profile_reaches_the_flow_and_its_fits(fake_cifar, monkeypatch):
+    fits = []
+    monkeypatch.setattr(Flow, "fit", lambda flow, data, **options: fits.append(options) or [])
+    s = profiles.load("cifar", TINY | TRAINED_HERE | {"images.first_steps": 3}).images
+    task = image_experiments.image_task(image_experiments.studio(s), "airplane")
+    flow = task.generator(0)
+    assert (flow.flip, flow.ot, flow.method, flow.ode_steps) == (s.flip, True, s.method, s.ode_steps)
+    same = {"batch": s.batch, "ema_decay": s.ema_decay, "shards": s.shards}
+    assert task.fit_round == same | {"steps": s.round_steps, "lr": s.lr}
+    first = {"steps": s.first_steps, "lr": s.first_lr, "decay": s.first_decay, "warmup": s.warmup}
+    assert first | same == {key: value for key, value in fits[0].items() if key not in ("seed", "checkpoint")}
+
+
+def test_drift_tells_choice_from_model_error(airplane):
+    tables = airplane.exact["curated"], airplane.histories("control"), airplane.histories("curated")
+    changes = [table["share_0"].iloc[-1] - table["share_0"].iloc[0] for table in tables]
+    assert image_experiments.drift(airplane, "share_0").tolist() == pytest.approx(changes)

@@ -88,3 +88,8 @@ def test_cells_stay_small_and_files_light(name):
 def test_it_takes_the_parameters_that_run_all_gives(name):
     declared = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb"))
     assert set(declared) == {"profile", "seed", "overrides"}
+
+
+@pytest.mark.parametrize("path", sorted(paths.NOTEBOOKS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_notebook_loads_the_profile_it_is_given(path):
+    assert re.findall(r"profiles\.load\((.*)\)", path.read_text()) == ["profile, overrides"]

@@ -67,5 +67,7 @@ def test_a_plan_leaves_its_notebook_nothing_to_train_and_nothing_it_does_not_rea
     text = text.replace("overrides = {}", f"overrides = {TINY}").replace("seed = 0", f"seed = {seed}")
     script = scratch / "notebook.py"
     script.write_text(text)
-    runpy.run_path(str(script))
+    found = runpy.run_path(str(script))
     assert planned == folders() != set()
+    if notebook[:2] == "07":
+        assert {s: one.runs["curated"][0].config.seed for s, one in found["runs"].items()} == {3: 3, 4: 4}

@@ -1,5 +1,6 @@
 """The command line: refuses nonsense in one line before anything is written, and runs what it is asked to."""
 
+import json
 import subprocess
 import sys
 
@@ -85,13 +86,15 @@ def test_notebooks_are_chosen_by_number_or_name_and_once():
 
 def test_a_notebook_runs_headless_and_is_summed_up(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
-    assert reproduce.main(["--only", "01", *TINY]) == 0
+    assert reproduce.main(["--only", "01", "--seed", "3", *TINY]) == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("01_population "))
     figures, held = (int(cell) for cell in row.split()[2:4])
     assert figures == len(list(paths.figures("quick").glob("01_*.png"))) > 0
     assert held > 0
     assert (tmp_path / "build" / "quick" / "01_population.ipynb").exists()
+    about = json.loads((paths.figures("quick") / "01_choice.json").read_text())
+    assert (about["seed"], about["profile"]["population"]["grid"]) == (3, 32)
 
 
 def test_a_notebook_that_fails_makes_the_command_fail(capsys, tmp_path, monkeypatch):

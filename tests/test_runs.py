@@ -1,3 +1,4 @@
+import ast
 import json
 import subprocess
 import threading
@@ -6,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from lib import runs, sealed
+from lib import paths, runs, sealed
 from lib.checks import BadInput
 from lib.runs import Store
 
@@ -195,3 +196,22 @@ def test_a_tree_is_clean_while_only_stored_results_differ_from_the_commit(monkey
         (scratch / name).write_text("2\n")
         assert not runs.provenance()["clean_tree"]
         (scratch / name).write_text("1\n")
+
+
+def test_the_code_digest_covers_the_generators(monkeypatch, tmp_path):
+    folder = tmp_path / "lib" / "generators"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    before = runs.code_digest()
+    (folder / "flow.py").write_text("a = 1\n")
+    assert runs.code_digest() != before
+
+
+def test_what_computes_a_run_imports_nothing_that_only_reads():
+    for path in (paths.PROJECT / "lib").rglob("*.py"):
+        if path.name in runs.READERS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lib"):
+                names = [node.module.split(".")[-1], *(alias.name for alias in node.names)]
+                assert not runs.READERS & {f"{name}.py" for name in names}, path

@@ -1,9 +1,12 @@
 """The paper's toy result on a small budget: a real network, retrained by the code the notebooks call."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
-from lib import profiles
+from lib import experiments, profiles, rewards, toy
 from lib.experiments import toy_experiment
 
 SMALL = {"toy.seeds": 1, "toy.rounds": 4, "toy.n_keep": 2048, "toy.n_real": 20_000, "toy.first_steps": 1500,
@@ -45,3 +48,43 @@ def test_the_network_tracks_the_exact_dynamics(experiment, arm):
 
 def test_measured_and_exact_histories_share_their_columns(experiment):
     assert set(experiment.exact["mixed"].columns) <= set(experiment.histories("mixed").columns)
+
+
+def test_an_arm_is_what_its_name_says():
+    found = {arm: experiments.arm_parameters(arm, 4, 0.5) for arm in experiments.ARMS}
+    assert found == {"curated": (4, math.inf), "mixed": (4, 0.5), "control": (1, math.inf)}
+
+
+TOY = {
+    "gamma": 3.0,
+    "n_real": 300,
+    "first_steps": 4,
+    "round_steps": 3,
+    "batch": 16,
+    "width": 8,
+    "variance": "posterior",
+}
+
+
+@pytest.mark.parametrize("key", TOY)
+def test_every_toy_setting_tells_a_run_from_another(key):
+    plain = profiles.load("quick").toy
+    one, two = (experiments.toy_task(toy.moons(), s, 0) for s in (plain, plain.model_copy(update={key: TOY[key]})))
+    assert one.settings != two.settings
+
+
+def test_the_toy_task_has_the_profiles_reward_and_sampler():
+    s = profiles.load("quick").toy.model_copy(update={"gamma": 3.0, "width": 8, "variance": "posterior"})
+    data = toy.moons()
+    task = experiments.toy_task(data, s, 0)
+    x, model = data.sample(50, seed=1), task.generator(0)
+    assert torch.equal(task.reward(x), rewards.distance(x, data.centre, 3.0, data.r_min))
+    assert (model.variance, model.net.point.out_features) == ("posterior", 8)
+
+
+def test_points_of_the_data_measure_what_the_exact_start_says():
+    data, s = toy.gaussians(), profiles.load("quick").toy
+    x = data.sample(100_000, seed=1)
+    found = experiments.toy_task(data, s, 0).measure(x, data.label(x))
+    exact = experiments.exact_history(data, s, "control").iloc[0]
+    assert found == pytest.approx({key: exact[key] for key in found}, abs=0.01)

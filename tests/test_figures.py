@@ -1,0 +1,30 @@
+"""What a figure's lines are: solid is measured, dashed is exact, and each arm has its own name."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+
+from lib import experiments, figures, image_figures
+
+
+def test_solid_is_measured_dashed_is_exact_and_arms_have_their_names():
+    tables = {
+        arm: pd.DataFrame({"round": [0, 1], "seed": 0, "share_0": [i, i + 1.0]})
+        for i, arm in enumerate(experiments.ARMS)
+    }
+    exact = {arm: table.assign(share_0=table["share_0"] + 10) for arm, table in tables.items()}
+    axis = figures.curves(tables, exact, {"share_0": "x"}).axes[0]
+    drawn = [(line.get_linestyle(), line.get_ydata().tolist()) for line in axis.lines]
+    assert drawn == [
+        (style, table[arm]["share_0"].tolist())
+        for arm in tables
+        for style, table in (("-", tables), ("--", exact))
+    ]
+    named = [line.get_label() for line in axis.lines[::2]]
+    assert named == ["curated only", "with real data", "K = 1 control"]
+    loops = SimpleNamespace(arms=tuple(tables), histories=tables.get, exact=exact)
+    for panel, arm, name in zip(image_figures.arm_shares(loops, ["a"], "x").axes, tables, named, strict=True):
+        assert panel.get_title() == name
+        assert [line.get_ydata().tolist() for line in panel.lines] == [
+            t[arm]["share_0"].tolist() for t in (tables, exact)
+        ]
