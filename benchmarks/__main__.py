@@ -14,6 +14,7 @@ SUITES = {  # name of the table -> module, function
     "dynamics": ("dynamics", "run"),
     "monte_carlo": ("dynamics", "monte_carlo"),
     "training": ("training", "run"),
+    "losses": ("losses", "run"),
     "sampling": ("sampling", "run"),
     "solvers": ("sampling", "errors"),
     "growth": ("loops", "growth"),

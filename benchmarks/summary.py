@@ -59,6 +59,18 @@ def _training(table: pd.DataFrame) -> list[tuple[str, ...]]:
     return rows
 
 
+def _losses(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    rows, seeds = [], table["seed"].nunique()
+    for column, what in (
+        ("loss, quarter 4", "training loss, last quarter"),
+        ("frechet_distance_pixels", "Fréchet distance of samples"),
+    ):
+        ends = table.groupby("way", sort=False)[column].agg(["min", "max"])
+        ours, *others = [f"{way}: {low:.3f} to {high:.3f}" for way, low, high in ends.itertuples()]
+        rows.append((f"{what}, small U-Net on digits, {seeds} seeds", ours, "; ".join(others), ""))
+    return rows
+
+
 def _sampling(table: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = []
     for (size, nfe), both in table.set_index("contender").groupby(["size", "NFE"], sort=False):
@@ -140,6 +152,7 @@ def _growth(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 ROWS = {
     "training": _training,
+    "losses": _losses,
     "sampling": _sampling,
     "solvers": _solvers,
     "pairing": _pairing,

@@ -186,13 +186,13 @@ def _require_read(options: argparse.Namespace) -> None:
 
 
 def parse_settings(settings: list[str]) -> dict[str, object]:
-    """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML scalars."""
+    """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML scalars, nothing as ""."""
     pairs = {}
     for setting in settings:
         key, separator, value = setting.partition("=")
         require(bool(separator and key), "-p", setting, "KEY=VALUE")
         try:
-            pairs[key] = yaml.safe_load(value)
+            pairs[key] = yaml.safe_load(value) if value else ""  # no setting is YAML's null
         except yaml.YAMLError:
             raise BadInput(f"-p = {setting!r}: the value must be a plain YAML scalar") from None
     return pairs

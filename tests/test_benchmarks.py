@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 
 import benchmarks
-from benchmarks import choice, dynamics, summary, timing
+from benchmarks import choice, dynamics, losses, summary, timing
 from benchmarks.__main__ import main
 from lib import population
+from lib.datasets import digits
 from lib.generators.flow import Flow
 from lib.generators.networks import MlpSettings
 
@@ -89,6 +90,21 @@ def test_machines_stand_side_by_side_each_with_what_it_measured(tmp_path):
     assert "Medians: pairing, dynamics on 20" in one
     assert "K-choice" in two
     assert "Medians: choice on 20" in two
+
+
+def test_each_way_of_training_has_its_loss_and_samples(monkeypatch):
+    monkeypatch.setattr(losses, "STEPS", 8)
+    monkeypatch.setattr(losses, "SEEDS", 1)
+    monkeypatch.setattr(losses, "digits", lambda: [part[:70] for part in digits()])
+    table = losses.run("cpu").set_index("way")
+    assert list(table.index) == list(losses.WAYS)
+    plain = table.loc["float32"]
+    assert table.loc["bfloat16", "loss, quarter 1"] == pytest.approx(plain["loss, quarter 1"], rel=0.02)
+    assert table["loss, quarter 4"].nunique() == len(losses.WAYS), "each way is one of its own"
+    assert (table["frechet_distance_pixels"] > 0).all()
+    (last, _, others, _), _ = summary._losses(table.reset_index())
+    assert "last quarter" in last
+    assert "Muon" in others
 
 
 def test_a_process_that_fails_is_an_error(tmp_path):

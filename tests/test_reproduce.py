@@ -64,10 +64,11 @@ def test_a_relative_folder_is_one_whatever_the_working_directory(value, place, m
 
 
 def test_settings_are_read_as_yaml_scalars():
-    assert reproduce.parse_settings(["toy.rounds=5", "toy.lam=0.5", "toy.start=cold"]) == {
+    assert reproduce.parse_settings(["toy.rounds=5", "toy.lam=0.5", "toy.start=cold", "images.p0_weights="]) == {
         "toy.rounds": 5,
         "toy.lam": 0.5,
         "toy.start": "cold",
+        "images.p0_weights": "",
     }
 
 
