@@ -97,10 +97,15 @@ def running_lab(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
         os.close(keyboard)
 
 
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _address(log: Path, process: subprocess.Popen) -> str:
     for _ in range(PATIENCE * 5):
-        found = re.search(r"http://127\.0\.0\.1:\d+/\S*token=\w+", log.read_text())
-        if found:
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/\S*token=\w+", log.read_text())
+        if found and _answers(int(found[1])):  # the address is printed a moment before
             return found[0]
         assert process.poll() is None, log.read_text()
         time.sleep(0.2)
