@@ -31,9 +31,7 @@ def run(device: str) -> pd.DataFrame:
             continue
         for seed in range(SEEDS):
             flow = Flow(NET, seed=seed, device=device, **made)
-            losses = flow.fit(
-                images, STEPS, seed=seed, batch=64, lr=1e-3, decay="linear", ema_decay=0.99, **fitted
-            )
+            losses = flow.fit(images, STEPS, seed=seed, batch=64, decay="linear", ema_decay=0.99, **fitted)
             quarters = pd.Series(losses).groupby([4 * i // STEPS for i in range(STEPS)]).mean()
             row = {"way": name, "seed": seed} | {f"loss, quarter {q + 1}": loss for q, loss in quarters.items()}
             samples = flow.sample(SAMPLES, seed=seed)

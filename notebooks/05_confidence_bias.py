@@ -202,8 +202,8 @@ pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in lo
 #   preference of anyone involved.
 # - **Choice steers the model's error.** Without choice the shares drift to blurred images that pass for one class.
 #   With the smoothed classifier curation leads to *another* class, and far faster. With the fitted one the same
-#   class grows, but slowly and beside three others: curation even slows the loss of entropy, we take it because it
-#   weeds out the blur.
+#   class grows, against the exact curve, by which choice alone would take it down; but it grows slowly and beside
+#   three others: curation even slows the loss of entropy, we take it because it weeds out the blur.
 # - **A saturated reward hardly rises.** With the fitted classifier nearly all samples have a confidence close to
 #   1, and what a round of choice gains, a round of retraining loses. With the smoothed classifier the curated-only
 #   loop's mean reward rises as the paper shows; with two thirds real data it rises by little.
