@@ -1,14 +1,16 @@
 """One function a figure: which data, generator, reward and arms. Returns what a notebook plots."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import metrics, population, rewards, toy
+from lib import finite, metrics, population, rewards, toy
 from lib.checks import require
 from lib.generators.ddpm import Ddpm
 from lib.loop import Config, Run, Task, retrain
@@ -19,6 +21,17 @@ from lib.seeds import derive
 ARMS = ("curated", "mixed", "control")  # curated data only; with real data; K = 1, no choice at all
 
 
+class Loops(Protocol):
+    """Arms beside what they are held against: an `Experiment`, or `recorded.Record` read from its table."""
+
+    exact: dict[str, pd.DataFrame]
+    finite: dict[str, pd.DataFrame]
+
+    @property
+    def arms(self) -> tuple[str, ...]: ...
+    def histories(self, arm: str) -> pd.DataFrame: ...
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What a loop figure needs.
@@ -26,10 +39,12 @@ class Experiment:
     Attributes:
         runs: for each arm, one run a seed.
         exact: for each arm, the exact dynamics with the columns of a run's history.
+        finite: for each arm, histories of a perfect model on as many samples (`lib.finite`), where computed.
     """
 
     runs: dict[str, list[Run]]
     exact: dict[str, pd.DataFrame]
+    finite: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -39,12 +54,10 @@ class Experiment:
     def histories(self, arm: str) -> pd.DataFrame:
         """The histories of an arm's seeds in one table, with columns `seed` and `tv_to_exact`: the total
         variation distance between measured and exact group shares of the round."""
-        shares = [c for c in self.exact[arm] if c.startswith("share_")]
-        exact = self.exact[arm][shares].to_numpy()
-        tables = []
-        for run in self.runs[arm]:
-            distance = metrics.total_variation(run.history[shares].to_numpy(), exact)
-            tables.append(run.history.assign(seed=run.config.seed, tv_to_exact=distance))
+        tables = [
+            run.history.assign(seed=run.config.seed, tv_to_exact=tv_to_exact(run.history, self.exact[arm]))
+            for run in self.runs[arm]
+        ]
         return pd.concat(tables, ignore_index=True)
 
     @property
@@ -63,15 +76,31 @@ class Experiment:
         }
 
 
+def tv_to_exact(history: pd.DataFrame, exact: pd.DataFrame) -> np.ndarray:
+    """Total variation distance between the group shares of each row and the exact ones of its round, (rows,)."""
+    shares = [c for c in exact if c.startswith("share_")]
+    return metrics.total_variation(history[shares], exact.set_index("round").loc[history["round"], shares])
+
+
+def bounds(finite: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Least and greatest value in each round of every column, over the repeats of a `finite` table."""
+    by_round = finite.drop(columns="repeat").groupby("round", as_index=False)
+    return {"least": by_round.min(), "greatest": by_round.max()}
+
+
 def long_table(experiment: Experiment, floor: dict[str, float] | None = None, **columns: str) -> pd.DataFrame:
     """Measured and exact histories of every arm in one table, told apart by `arm`, `kind` and `columns`.
 
-    What real data would score, `floor`, is a row of kind "real".
+    Kinds "finite least" and "finite greatest" are the `bounds` of a perfect model on as many samples; what real
+    data would score, `floor`, is a row of kind "real".
     """
     parts = [pd.DataFrame([floor]).assign(arm="none", kind="real", **columns)] if floor else []
     for arm in experiment.arms:
         parts.append(experiment.histories(arm).drop(columns="seconds").assign(arm=arm, kind="measured", **columns))
         parts.append(experiment.exact[arm].assign(arm=arm, kind="exact", **columns))
+    for arm, table in experiment.finite.items():
+        for bound, rows in bounds(table).items():
+            parts.append(rows.assign(arm=arm, kind=f"finite {bound}", **columns))
     table = pd.concat(parts, ignore_index=True)
     first = ["arm", "kind", *columns, "seed", "round"]
     return table[first + [column for column in table if column not in first]]
@@ -104,7 +133,8 @@ def toy_experiment(name: str, profile: Profile, seed: int, arms: tuple[str, ...]
         task = toy_task(data, settings, s)
         for arm in arms:
             runs[arm].append(retrain(toy_config(task, settings, arm, s)))
-    return Experiment(runs, {arm: exact_history(data, settings, arm) for arm in arms})
+    exact = {arm: exact_history(data, settings, arm) for arm in arms}
+    return Experiment(runs, exact, {arm: finite_histories(data, settings, arm, exact[arm], seed) for arm in arms})
 
 
 def toy_study(
@@ -176,15 +206,33 @@ def toy_config(task: Task, settings: Toys, arm: str, seed: int) -> Config:
 def exact_history(data: toy.Toy, settings: Toys, arm: str) -> pd.DataFrame:
     """The exact dynamics of an arm on a grid, p_0 = p_ref = the data's density; columns of a run's history."""
     k, lam = arm_parameters(arm, settings.k, settings.lam)
+    prob, reward, columns = _on_grid(data, settings)
+    path = population.trajectory(prob, reward, k, settings.rounds, lam, prob)
+    return pd.DataFrame([{"round": t} | columns(p) for t, p in enumerate(path)])
+
+
+def finite_histories(
+    data: toy.Toy, settings: Toys, arm: str, exact: pd.DataFrame, seed: int, repeats: int = finite.REPEATS
+) -> pd.DataFrame:
+    """Histories of a perfect model on as many samples as the arm's runs draw, beside its `exact` dynamics."""
+    k, lam = arm_parameters(arm, settings.k, settings.lam)
+    prob, reward, columns = _on_grid(data, settings)
+    loop = prob, population.Rewards(reward), k, settings.rounds, settings.n_keep
+    mixed = {"lam": lam, "prob_ref": prob, "seed": seed, "repeats": repeats}
+    found = finite.histories(columns, settings.n_keep * k, *loop, **mixed)
+    return found.assign(tv_to_exact=tv_to_exact(found, exact))
+
+
+def _on_grid(data: toy.Toy, settings: Toys) -> tuple[np.ndarray, np.ndarray, Callable]:
+    """The data's density and the reward on the cells of a grid, (n,), and what is measured of weights on them."""
     cells = toy.grid(data, settings.grid)
     reward = rewards.distance(torch.as_tensor(cells.points), data.centre, settings.gamma, data.r_min).numpy()
-    path = population.trajectory(cells.prob, reward, k, settings.rounds, lam, cells.prob)
-    rows = []
-    for t, prob in enumerate(path):
-        row = {"round": t} | metrics.reward_moments(reward, prob)
-        row |= metrics.group_columns(cells.labels, data.n_groups, prob)
-        rows.append(row | _toy_columns(data, cells.points, cells.labels, data.rewarded, prob))
-    return pd.DataFrame(rows)
+
+    def columns(prob: np.ndarray) -> dict[str, float]:
+        row = metrics.reward_moments(reward, prob) | metrics.group_columns(cells.labels, data.n_groups, prob)
+        return row | _toy_columns(data, cells.points, cells.labels, data.rewarded, prob)
+
+    return cells.prob, reward, columns
 
 
 def _toy_columns(data: toy.Toy, x: np.ndarray, label: np.ndarray, rewarded: int, weights=None) -> dict[str, float]:

@@ -90,7 +90,11 @@ def point_rows(
 
 
 def curves(
-    histories: dict[str, pd.DataFrame], exact: dict[str, pd.DataFrame], columns: dict[str, str], per_row: int = 3
+    histories: dict[str, pd.DataFrame],
+    exact: dict[str, pd.DataFrame],
+    columns: dict[str, str],
+    per_row: int = 3,
+    finite: dict[str, pd.DataFrame] | None = None,
 ) -> Figure:
     """Measured columns over rounds: mean over seeds, band from least to greatest, exact dynamics dashed.
 
@@ -99,7 +103,9 @@ def curves(
         exact: for each arm, the exact dynamics; a column it lacks is drawn without a dashed line.
         columns: column -> axis label.
         per_row: panels in a row.
+        finite: for each arm, histories of a perfect model on as many samples; least and greatest are dotted.
     """
+    finite = finite or {}
     rows = -(-len(columns) // per_row)
     figure, axes = subplots(rows, per_row, 2.5 * per_row, 2.1 * rows + 0.35, sharex=True)
     for axis, (column, label) in zip(axes.flat, columns.items(), strict=False):
@@ -110,6 +116,9 @@ def curves(
             axis.plot(by_round.mean(), color=colour, marker="o", ms=2.5, lw=1.2, label=ARM_NAMES[arm])
             if column in exact.get(arm, ()):
                 axis.plot(exact[arm]["round"], exact[arm][column], color=colour, ls="--", lw=1.0)
+            if column in finite.get(arm, ()):
+                ends = finite[arm].groupby("round")[column].agg(["min", "max"])
+                axis.plot(ends, color=colour, ls=":", lw=0.9)
         axis.set(ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in list(axes.flat)[len(columns) :]:
@@ -121,6 +130,9 @@ def curves(
     if exact:
         handles.append(mpl.lines.Line2D([], [], color="black", ls="--", lw=1.0))
         labels.append("exact dynamics")
+    if finite:
+        handles.append(mpl.lines.Line2D([], [], color="black", ls=":", lw=0.9))
+        labels.append("perfect model, as many samples")
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
 

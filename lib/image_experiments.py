@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import datasets, distributed, metrics, paths, population, quality, rewards, runs, sealed
+from lib import datasets, distributed, finite, metrics, paths, population, quality, rewards, runs, sealed
 from lib.checks import require
 from lib.classifier import Classifier, ClassifierSettings, train_classifier
-from lib.experiments import ARMS, Experiment, arm_parameters, require_choice
+from lib.experiments import ARMS, Experiment, Loops, arm_parameters, require_choice, tv_to_exact
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings, NetSettings, UNetSettings, settings_to_dict
 from lib.loop import Config, Run, Task, retrain
@@ -30,6 +30,7 @@ CLASSES = 10
 REWARDS = ("airplane", "confidence")
 JUDGES = ("fitted", "smoothed")  # reward classifiers: well fitted, and underconfident by label smoothing
 QUALITY = ("frechet_distance_evaluator", "precision", "recall")
+UNCHOSEN = "unchosen_"  # before the name of a column: the same of a loop without choice
 MOMENTS = ("mean_reward", "mean_exp_reward", "var_exp_reward", "entropy", "live_groups")
 SEEDS = {
     "p0": 0,
@@ -316,13 +317,36 @@ def image_experiment(
     settings = profile.images
     parts, rounds = studio(settings), settings.rounds if rounds is None else rounds
     task, control = image_task(parts, reward, judge), image_task(parts, None)
-    measured, exact = {arm: [] for arm in arms}, {arm: [] for arm in arms}
+    measured, exact, chance = ({arm: [] for arm in arms} for _ in range(3))
     for arm, seed in itertools.product(arms, seeds):
         run = retrain(image_config(control if arm == "control" else task, settings, arm, seed, rounds))
         run = _as_reward(run, reward, judge)
         measured[arm].append(run)
         exact[arm].append(exact_history(run, task))
-    return Experiment(measured, {arm: _mean(tables) for arm, tables in exact.items()})
+        found = finite_histories(run, task)
+        chance[arm].append(found.assign(tv_to_exact=tv_to_exact(found, exact[arm][-1])))
+    finite_ones = {arm: pd.concat(tables) for arm, tables in chance.items()}
+    return Experiment(measured, {arm: _mean(tables) for arm, tables in exact.items()}, finite_ones)
+
+
+@dataclass(frozen=True)
+class _Atoms:
+    """What the exact dynamics of a run lives on: the pool it drew from p_0 and, where mixed in, real images."""
+
+    prob_0: np.ndarray
+    prob_ref: np.ndarray | None
+    reward: np.ndarray
+    label: np.ndarray
+
+
+def _atoms(run: Run, task: Task) -> _Atoms:
+    reward, label = run.pool(0)
+    n, m, prob_ref = len(reward), 0, None
+    if math.isfinite(run.config.lam):
+        m = len(task.real)
+        reward, label = torch.cat([reward, task.reward(task.real)]), torch.cat([label, task.label(task.real)])
+        prob_ref = np.repeat([0.0, 1 / m], [n, m])
+    return _Atoms(np.repeat([1 / n, 0.0], [n, m]), prob_ref, reward.double().numpy(), label.numpy())
 
 
 def exact_history(run: Run, task: Task) -> pd.DataFrame:
@@ -336,23 +360,49 @@ def exact_history(run: Run, task: Task) -> pd.DataFrame:
         task: gives reward and label of real images.
 
     Returns:
-        One row a round, with those columns of a history that are functions of reward and class.
+        One row a round, with those columns of a history that are functions of reward and class; where real data
+        is mixed in, also UNCHOSEN: the same loop without any choice (K = 1).
     """
     k, lam, rounds = run.config.k, run.config.lam, run.config.rounds
-    if k == 1:  # nothing is chosen: the law stands still
+    if k == 1 and math.isinf(lam):  # nothing is chosen and nothing comes in: the law stands still
         first = run.history.iloc[[0] * (rounds + 1)].reset_index(drop=True)
         return first[[c for c in first if c in MOMENTS or c.startswith("share_")]].assign(round=first.index)
-    reward, label = run.pool(0)
-    n, m = len(reward), 0
+    atoms = _atoms(run, task)
+    path = functools.partial(population.trajectory, atoms.prob_0, atoms.reward)
+    columns = functools.partial(_columns, atoms, task.groups)
+    rows = [columns(prob) | {"round": t} for t, prob in enumerate(path(k, rounds, lam, atoms.prob_ref))]
     if math.isfinite(lam):
-        m = len(task.real)
-        reward, label = torch.cat([reward, task.reward(task.real)]), torch.cat([label, task.label(task.real)])
-    prob_0 = np.repeat([1 / n, 0.0], [n, m])
-    prob_ref = np.repeat([0.0, 1 / m], [n, m]) if m else None
-    reward, label = reward.double().numpy(), label.numpy()
-    path = population.trajectory(prob_0, reward, k, rounds, lam, prob_ref)
-    rows = [metrics.reward_moments(reward, p) | metrics.group_columns(label, task.groups, p) for p in path]
-    return pd.DataFrame(rows).assign(round=range(rounds + 1))
+        for row, prob in zip(rows, path(1, rounds, lam, atoms.prob_ref), strict=True):
+            found = columns(prob)
+            row |= {f"{UNCHOSEN}{name}": found[name] for name in ("mean_reward", "entropy")}
+    return pd.DataFrame(rows)
+
+
+def finite_histories(run: Run, task: Task, repeats: int = finite.REPEATS) -> pd.DataFrame:
+    """Histories of a perfect model on as many samples as a run draws, from the pool that it drew from p_0.
+
+    Args:
+        run: of any arm.
+        task: gives reward and label of real images.
+        repeats: number of loops.
+
+    Returns:
+        The columns of `exact_history`, and `repeat`; of a loop without choice those of the classes alone.
+    """
+    atoms, config = _atoms(run, task), run.config
+    chosen = config.k > 1
+
+    def columns(prob: np.ndarray) -> dict[str, float]:
+        found = _columns(atoms, task.groups, prob)
+        return {name: value for name, value in found.items() if chosen or "reward" not in name}
+
+    loop = atoms.prob_0, population.Rewards(atoms.reward), config.k, config.rounds, config.n_keep
+    mixed = {"lam": config.lam, "prob_ref": atoms.prob_ref, "seed": config.seed, "repeats": repeats}
+    return finite.histories(columns, config.n_pool, *loop, **mixed)
+
+
+def _columns(atoms: _Atoms, groups: int, prob: np.ndarray) -> dict[str, float]:
+    return metrics.reward_moments(atoms.reward, prob) | metrics.group_columns(atoms.label, groups, prob)
 
 
 def image_study(profile: Profile, reward: str, seed: int, changes: dict[str, dict]) -> dict[str, Experiment]:
@@ -397,20 +447,29 @@ def stored_images(
     return pictures, pd.concat(parts, ignore_index=True)[["arm", "round", "position", "class", "reward"]]
 
 
-def drift(experiment: Experiment, column: str, arm: str = "curated") -> pd.Series:
-    """Change of a column from the first to the last round, mean over seeds: by choice alone (the exact dynamics
-    of an arm), by model error alone (the control), and by both together (the arm as measured)."""
+def drift(loops: Loops, column: str, arm: str = "curated") -> pd.Series:
+    """Change of a column from the first to the last round, mean over seeds, beside what could have made it.
 
-    def change(table: pd.DataFrame) -> float:
+    The exact dynamics of the arm; the same of a perfect model on as many samples, least and greatest of its
+    repeats; the loop without choice, as measured (K = 1 control) or, with real data, exact; the arm as measured.
+    """
+
+    def change(table: pd.DataFrame, column: str = column) -> float:
         by_round = table.groupby("round")[column].mean()
         return float(by_round.iloc[-1] - by_round.iloc[0])
 
-    tables = {
-        "choice alone (exact)": experiment.exact[arm],
-        "model error alone (K = 1)": experiment.histories("control"),
-        "both (measured)": experiment.histories(arm),
-    }
-    return pd.Series({name: change(table) for name, table in tables.items()}, name=f"{arm}: change of {column}")
+    exact, mixed = loops.exact[arm], arm == "mixed"
+    found = {"choice and real data (exact)" if mixed else "choice alone (exact)": change(exact)}
+    if column in loops.finite.get(arm, ()):
+        by_round = loops.finite[arm].groupby("round")[column]
+        for bound, ends in (("least", by_round.min()), ("greatest", by_round.max())):
+            found[f"the same on finite samples, {bound}"] = float(ends.iloc[-1] - exact[column].iloc[0])
+    if f"{UNCHOSEN}{column}" in exact:
+        found["real data alone (exact, K = 1)"] = change(exact, f"{UNCHOSEN}{column}")
+    if not mixed:
+        found["no choice (K = 1, measured)"] = change(loops.histories("control"))
+    found["measured"] = change(loops.histories(arm))
+    return pd.Series(found, name=f"{arm}: change of {column}")
 
 
 def _gamma(settings: Images, reward: str) -> float:

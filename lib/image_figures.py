@@ -1,13 +1,13 @@
 """Drawing of the image loops. Functions take tables and arrays and return a figure; nothing here trains."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.experiments import Loops
 from lib.figures import ARM_COLOURS, ARM_NAMES, curves, subplots
 from lib.products import seed_list
 from lib.profiles import Profile
@@ -33,16 +33,6 @@ LABELS = {
     "fid": "FID",
     "tv_to_exact": "TV to exact shares",
 }
-
-
-class Loops(Protocol):
-    """Arms beside their exact dynamics: `experiments.Experiment`, or `recorded.Record` read from its table."""
-
-    exact: dict[str, pd.DataFrame]
-
-    @property
-    def arms(self) -> tuple[str, ...]: ...
-    def histories(self, arm: str) -> pd.DataFrame: ...
 
 
 def class_shares(
@@ -93,30 +83,19 @@ def arm_shares(loops: Loops, names: Sequence[str], title: str) -> Figure:
 def arm_curves(
     loops: Loops, columns: Sequence[str], title: str, floor: dict[str, float] | None = None, exact: bool = True
 ) -> Figure:
-    """`loop_curves` of every arm; without the exact dynamics where it says nothing of these columns."""
-    histories = {arm: loops.histories(arm) for arm in loops.arms}
-    return loop_curves(histories, loops.exact if exact else {}, columns, title, floor)
-
-
-def loop_curves(
-    histories: dict[str, pd.DataFrame],
-    exact: dict[str, pd.DataFrame],
-    columns: Sequence[str],
-    title: str,
-    floor: dict[str, float] | None = None,
-    per_row: int = 3,
-) -> Figure:
     """`figures.curves` of some columns under a title, with a dotted line where real images would score.
 
     Args:
-        histories: for each arm, its seeds' histories.
-        exact: for each arm, the exact dynamics.
+        loops: its arms are drawn.
         columns: keys of LABELS.
         title: over the figure; names the data.
         floor: column -> the value of real test images.
-        per_row: panels in a row.
+        exact: draw the exact dynamics, too, and a perfect model on as many samples; False where they say nothing
+            of these columns.
     """
-    figure = curves(histories, exact, {c: LABELS[c] for c in columns}, per_row)
+    histories = {arm: loops.histories(arm) for arm in loops.arms}
+    beside = {"exact": loops.exact, "finite": loops.finite} if exact else {"exact": {}}
+    figure = curves(histories, columns={c: LABELS[c] for c in columns}, **beside)
     for axis, column in zip(figure.axes, columns, strict=True):
         if column in (floor or {}):
             axis.axhline(floor[column], color="black", ls=":", lw=1.0)

@@ -1,6 +1,7 @@
 """What is measured each round. One ruler for samples (equal weights) and for exact laws (weights = p)."""
 
 import numpy as np
+from scipy import special
 
 from lib.checks import require
 
@@ -27,11 +28,9 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return 0.5 * np.abs(np.asarray(p) - np.asarray(q)).sum(axis=-1)
 
 
-def entropy(share: np.ndarray) -> float:
-    """Shannon entropy in nats; log(groups) when uniform, 0 when one group is left."""
-    share = np.asarray(share, dtype=np.float64)
-    share = share[share > 0]
-    return float(-np.sum(share * np.log(share)))
+def entropy(share: np.ndarray) -> np.ndarray:
+    """Shannon entropy in nats: (..., groups) -> (...); log(groups) when uniform, 0 when one group is left."""
+    return special.entr(np.asarray(share, dtype=np.float64)).sum(axis=-1)
 
 
 def spread(x: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -58,4 +57,4 @@ def group_columns(labels: np.ndarray, groups: int, weights: np.ndarray | None = 
     """share_0, share_1, ..., their entropy and the number of live groups, as columns of a history."""
     share = shares(labels, groups, weights)
     columns = {f"share_{i}": float(s) for i, s in enumerate(share)}
-    return columns | {"entropy": entropy(share), "live_groups": live(share)}
+    return columns | {"entropy": float(entropy(share)), "live_groups": live(share)}

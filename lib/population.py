@@ -109,10 +109,15 @@ def step(
     curated = np.multiply(prob, _weight(rewards, prob, k), out=np.zeros_like(prob), where=prob > 0)
     # The map takes a total of 1 + e to 1 + K e: without this line rounding errors grow K-fold a round.
     curated /= curated.sum()
+    return mix(curated, lam, prob_ref)
+
+
+def mix(curated: np.ndarray, lam: float, prob_ref: np.ndarray | None) -> np.ndarray:
+    """p_ref / (1 + lam) + lam / (1 + lam) * curated; with lam = math.inf the curated law itself."""
     if math.isinf(lam):
         return curated
     require(prob_ref is not None, "prob_ref", prob_ref, f"given when lam = {lam} mixes in real data")
-    prob_ref = _distribution("prob_ref", prob_ref, rewards.array.shape)
+    prob_ref = _distribution("prob_ref", prob_ref, curated.shape)
     mixed = prob_ref / (1 + lam) + lam / (1 + lam) * curated
     return mixed / mixed.sum()
 

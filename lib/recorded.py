@@ -23,12 +23,14 @@ class Record:
 
     Attributes:
         exact: for each arm, the exact dynamics, averaged over the runs.
+        finite: for each arm, the bounds of a perfect model on as many samples; {} in older tables.
         floor: quality columns of real test images; {} where the tables have none.
         about: the JSON of each table: profile, seed, provenance.
         apart: folders that hold the figure at other settings than the first, and so are not part of it.
     """
 
     exact: dict[str, pd.DataFrame]
+    finite: dict[str, pd.DataFrame]
     floor: dict[str, float]
     about: list[dict]
     apart: list[str]
@@ -90,9 +92,11 @@ def load(figure: str, folders: Sequence[str] = FOLDERS, root: Path = RECORDED, *
     measured = parts["measured"].sort_values("record", kind="stable").drop_duplicates(["arm", "seed", "round"])
     runs = parts["measured"].groupby(["arm", "record"])["seed"].nunique()
     exact = {str(arm): _mean(rows, runs[arm]) for arm, rows in parts["exact"].groupby("arm", sort=False)}
+    chance = tables[tables["kind"].str.startswith("finite")].groupby("arm", sort=False)
+    finite = {str(arm): _own_columns(rows).drop(columns="record").astype({"round": int}) for arm, rows in chance}
     floor = _own_columns(parts["real"]).drop(columns="record").iloc[0].to_dict() if "real" in parts else {}
     about, others = [told[path] for path in there], [path.parent.name for path in apart]
-    return Record(exact, floor, about, others, measured.drop(columns="record"))
+    return Record(exact, finite, floor, about, others, measured.drop(columns="record"))
 
 
 def _chosen(path: Path, columns: dict[str, str]) -> pd.DataFrame:

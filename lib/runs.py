@@ -5,6 +5,7 @@ named, set aside and made again (`lib.sealed`).
 """
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -232,10 +233,15 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
         "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": dict(_packages()),
         **time,
         "peak_memory_mib": peak_memory_mib(),
     }
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def processor() -> str:

@@ -176,8 +176,8 @@ def test_a_loop_that_stands_still_keeps_no_promise():
 
     assert held(image_claims.airplane_claims, 0, 5.0) == "FFFFFTT"
     assert held(image_claims.airplane_claims, 0, 5.0, control=still.assign(share_0=[0.1, 0.2, 0.3]))[5] == "F"
-    assert held(image_claims.bias_claims, "fitted", 15.0) == "FFTFTFT"
+    assert held(image_claims.bias_claims, "fitted", 15.0, 256) == "FFTFTFT"
     assert held(image_claims.quality_claims) == "TFTFFT"
-    assert held(image_claims.repeat_claims, 15.0) == "FT"
+    assert held(image_claims.repeat_claims, 15.0, 256) == "FT"
     study = {f"K = {k}, disjoint": SimpleNamespace(histories=arms.get) for k in (2, 4)}
     assert [claim.holds for claim in image_claims.study_claims(study, 0)] == [False, False]

@@ -20,6 +20,9 @@ def test_solid_is_measured_dashed_is_exact_and_arms_have_their_names():
         for arm in tables
         for style, table in (("-", tables), ("--", exact))
     ]
+    chance = {"control": pd.DataFrame({"round": [0, 1, 0, 1], "repeat": [0, 0, 1, 1], "share_0": [5, 8, 6, 7]})}
+    dotted = figures.curves(tables, exact, {"share_0": "x"}, finite=chance).axes[0].lines[len(drawn) :]
+    assert [(line.get_linestyle(), line.get_ydata().tolist()) for line in dotted] == [(":", [5, 7]), (":", [6, 8])]
     named = [line.get_label() for line in axis.lines[::2]]
     assert named == ["curated only", "with real data", "K = 1 control"]
     loops = SimpleNamespace(arms=tuple(tables), histories=tables.get, exact=exact)

@@ -126,7 +126,9 @@ def test_one_control_serves_both_rewards(airplane, digits):
 
 
 def test_claims_and_figures_take_what_the_experiment_gives(airplane, digits):
-    claims = image_claims.airplane_claims(airplane, 0, 5.0) + image_claims.bias_claims(airplane, "fitted", 15.0)
+    claims = image_claims.airplane_claims(airplane, 0, 5.0) + image_claims.bias_claims(
+        airplane, "fitted", 15.0, 192
+    )
     claims += image_claims.quality_claims(airplane)
     assert {type(c.holds) for c in claims} == {bool}
     names = image_experiments.class_names(digits.images)
@@ -144,9 +146,9 @@ def test_runs_of_several_seeds_are_compared(digits):
     exact = np.mean([one.exact["curated"]["share_3"] for one in single], axis=0)
     assert both.exact["curated"]["share_3"].to_numpy() == pytest.approx(exact, abs=1e-12)
     assert both.histories("curated").groupby("seed")["loss"].last().nunique() == 2
-    claims = image_claims.repeat_claims(both, 15.0)
+    claims = image_claims.repeat_claims(both, 15.0, 192)
     assert {type(c.holds) for c in claims} == {bool}
-    alone = image_claims.repeat_claims(single[0], 15.0)
+    alone = image_claims.repeat_claims(single[0], 15.0, 192)
     assert [c.statement for c in alone] == [c.statement for c in claims[2:]]  # one run agrees with nothing
 
 
@@ -184,6 +186,11 @@ def test_exact_dynamics_mixes_in_real_images_by_lambda():
     pool = torch.full((10,), 7.0), torch.ones(10, dtype=torch.long)  # equal rewards: choice changes nothing
     found = image_experiments.exact_history(fake_run(4, 0.5, *pool, 2), real)
     assert found["share_0"].to_numpy() == pytest.approx([0, 2 / 3, 2 / 3 + (2 / 3) / 3], abs=1e-12)
+    blind = image_experiments.exact_history(
+        fake_run(1, 0.5, *pool, 2), real
+    )  # K = 1 stands still only without them
+    assert blind["share_0"].to_numpy() == pytest.approx(found["share_0"].to_numpy(), abs=1e-12)
+    assert blind["unchosen_entropy"].to_numpy() == pytest.approx(found["entropy"].to_numpy(), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +374,27 @@ def test_the_profile_reaches_the_flow_and_its_fits(fake_cifar, monkeypatch):
     assert first | same == {key: value for key, value in fits[0].items() if key not in ("seed", "checkpoint")}
 
 
-def test_drift_tells_choice_from_model_error(airplane):
-    tables = airplane.exact["curated"], airplane.histories("control"), airplane.histories("curated")
-    changes = [table["share_0"].iloc[-1] - table["share_0"].iloc[0] for table in tables]
-    assert image_experiments.drift(airplane, "share_0").tolist() == pytest.approx(changes)
+def test_drift_tells_choice_from_chance_and_model_error(airplane):
+    def change(table, column):
+        return table[column].iloc[-1] - table[column].iloc[0]
+
+    exact, found = airplane.exact["curated"], image_experiments.drift(airplane, "share_0")
+    ends = airplane.finite["curated"].query("round == round.max()")["share_0"] - exact["share_0"].iloc[0]
+    tables = exact, airplane.histories("control"), airplane.histories("curated")
+    whole, alone, both = (change(table, "share_0") for table in tables)
+    assert found.tolist() == pytest.approx([whole, ends.min(), ends.max(), alone, both])
+    assert 0 < ends.min() < whole < ends.max()
+
+    exact, found = airplane.exact["mixed"], image_experiments.drift(airplane, "mean_reward", "mixed")
+    tables = (exact, "mean_reward"), (exact, "unchosen_mean_reward"), (airplane.histories("mixed"), "mean_reward")
+    changes = [change(*one) for one in tables]
+    assert found.drop([name for name in found.index if "finite" in name]).tolist() == pytest.approx(changes)
+    assert changes[1] < changes[0]  # what real images bring, and what choice adds to it
+
+
+def test_a_perfect_model_without_choice_has_a_history_of_classes_alone(airplane):
+    table = airplane.finite["control"]
+    assert not [c for c in table if "reward" in c]
+    assert {"entropy", "live_groups", "tv_to_exact", "share_9"} <= set(table)
+    start, end = (table.query(f"round == {t}")["tv_to_exact"].mean() for t in (0, 2))
+    assert start < end  # nothing is chosen, and the shares wander all the same

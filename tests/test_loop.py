@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import loop, population
+from lib import finite, loop, metrics, population
 from lib.checks import BadInput
 from lib.generators.training import as_mixture
 from lib.loop import Config, Task, fit_first, mix, retrain
@@ -116,6 +116,21 @@ def round_file(folder, t):
 def test_loop_follows_the_exact_dynamics(k, lam, menus, start):
     run = retrain(config(k=k, lam=lam, menus=menus, start=start))
     assert np.abs(shares(run) - exact(k, lam)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_loop_on_few_samples_wanders_as_far_as_a_perfect_model_does(k):
+    n, rounds, seeds = 15, 4, range(16)
+    task = replace(atoms_task(draws=100_000), reward=lambda x: 0.3 * REWARD[x.ravel()])
+    runs = [retrain(config(task, rounds=rounds, k=k, n_pool=k * n, n_keep=n, seed=s)) for s in seeds]
+    ours = np.array([metrics.entropy(shares(run)[-1]) for run in runs])
+    loop = REFERENCE, 0.3 * REWARD.numpy(), k, rounds, n
+    table = finite.histories(lambda p: {"entropy": metrics.entropy(p)}, k * n, *loop, seed=0, repeats=1000)
+    ends = table.query(f"round == {rounds}")["entropy"]
+    assert abs(ours.mean() - ends.mean()) < 4 * ends.std() / math.sqrt(len(ours))
+    assert 0.5 < ours.std() / ends.std() < 1.8
+    far = metrics.entropy(population.trajectory(*loop[:4])[-1]) - ends.mean()  # from infinitely many samples
+    assert far > 4 * ends.std() / math.sqrt(len(ours))
 
 
 def test_arms_of_the_exact_dynamics_are_told_apart():

@@ -41,7 +41,8 @@ def save(folder, seeds, exact_seed=0, **made):
     """Leave the table of an experiment with a floor and two judges, and its JSON, as "05_x"; the experiment."""
     runs = {arm: history(seeds, 3, shift) for arm, shift in SHIFTS.items()}
     exact = {arm: history([exact_seed], 3, 0.2).drop(columns=["seed", "seconds"]) for arm in runs}
-    experiment = Measured(runs, exact)
+    chance = {arm: pd.concat([t.assign(repeat=0), t.assign(repeat=1, share_3=0.5)]) for arm, t in exact.items()}
+    experiment = Measured(runs, exact, chance)
     folder.mkdir()
     floor = {"precision": 0.9, "recall": 0.8}
     tables = [long_table(experiment, floor, judge=judge) for judge in ("fitted", "smoothed")]
@@ -72,12 +73,15 @@ def test_histories_and_exact_dynamics_come_back(there, tmp_path):
         pd.testing.assert_frame_equal(
             record.exact[arm][list(there.exact[arm])], there.exact[arm], rtol=1e-5, check_dtype=False
         )
+        bounds = record.finite[arm].groupby("round")["share_3"].agg(["min", "max"])
+        own = there.finite[arm].groupby("round")["share_3"].agg(["min", "max"])
+        pd.testing.assert_frame_equal(bounds, own, rtol=1e-5)
     assert record.floor == {"precision": 0.9, "recall": 0.8}
 
 
 def test_claims_of_a_record_are_those_of_its_runs(there, tmp_path):
     record = recorded.load("05_x", root=tmp_path, judge="fitted")
-    for claims in (image_claims.quality_claims, lambda e: image_claims.bias_claims(e, "fitted", 15.0)):
+    for claims in (image_claims.quality_claims, lambda e: image_claims.bias_claims(e, "fitted", 15.0, 256)):
         assert claims(record) == claims(there)
 
 
@@ -130,9 +134,9 @@ def test_runs_of_other_settings_do_not_join(there, tmp_path):
 
 FIGURES = [
     ("04_airplane_reward", "04_class_shares", lambda r: image_claims.airplane_claims(r, 0, 5.0)),
-    ("05_confidence_bias", "05_class_shares", lambda r: image_claims.bias_claims(r, "fitted", 15.0)),
+    ("05_confidence_bias", "05_class_shares", lambda r: image_claims.bias_claims(r, "fitted", 15.0, 256)),
     ("06_quality_with_real_data", "06_quality", image_claims.quality_claims),
-    ("07_repeated_runs", "07_curves", lambda r: image_claims.repeat_claims(r, 15.0)),
+    ("07_repeated_runs", "07_curves", lambda r: image_claims.repeat_claims(r, 15.0, 256)),
 ]
 RECORDS = [(path.name, *figure) for path in sorted(RECORDED.glob("cifar*")) for figure in FIGURES]
 

@@ -1,0 +1,74 @@
+"""A perfect model on finitely many samples: expectations in closed form, and the exact dynamics as its limit."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import finite, image_claims, population
+from lib.checks import BadInput
+
+PROB = np.array([0.4, 0.3, 0.2, 0.1])
+REWARD = np.array([0.0, 1.0, -1.0, 2.0])
+
+
+def unlike(prob):
+    """Probability that two draws differ: it falls by a factor of 1 - 1/n in each round of n draws."""
+    return 1 - np.square(prob).sum(axis=-1)
+
+
+def test_without_choice_variety_falls_as_in_a_small_population():
+    found = finite.neutral(PROB, rounds=7, n_keep=30, runs=3)
+    assert found.shape == (finite.NEUTRAL, 3, 4)
+    assert found.mean(axis=(0, 1)) == pytest.approx(PROB, abs=0.02)  # nobody is favoured
+    assert unlike(found).mean() == pytest.approx(unlike(PROB) * (1 - 1 / 30) ** 8, rel=0.02)
+
+
+def test_a_loop_without_choice_is_neutral():
+    rngs = [np.random.default_rng(i) for i in range(400)]
+    ends = [finite.trajectory(PROB, REWARD, 1, 6, 25, rng)[-1] for rng in rngs]
+    assert unlike(np.array(ends)).mean() == pytest.approx(unlike(PROB) * (1 - 1 / 25) ** 6, rel=0.06)
+
+
+@pytest.mark.parametrize("lam", [math.inf, 0.5])
+def test_with_many_samples_it_is_the_exact_dynamics(lam):
+    ref = np.array([0.1, 0.2, 0.3, 0.4])
+    path = finite.trajectory(PROB, REWARD, 4, 3, 10_000_000, np.random.default_rng(0), lam, ref)
+    exact = population.trajectory(PROB, REWARD, 4, 3, lam, ref)
+    assert np.array(path) == pytest.approx(np.array(exact), abs=2e-3)
+
+
+def test_a_round_holds_no_more_than_it_kept():
+    path = finite.trajectory(np.full(1000, 1e-3), np.zeros(1000), 2, 2, 10, np.random.default_rng(0))
+    for prob in path[1:]:
+        assert np.count_nonzero(prob) <= 10
+        assert prob * 10 == pytest.approx(np.round(prob * 10), abs=1e-12)
+
+
+def test_histories_are_measured_on_as_many_samples_as_are_seen():
+    table = finite.histories(lambda p: {"first": p[0]}, 8, PROB, REWARD, 4, 2, 50, seed=3, repeats=5)
+    assert table.groupby("repeat")["round"].apply(list).tolist() == [[0, 1, 2]] * 5
+    assert (table["first"] * 8).to_numpy() == pytest.approx((table["first"] * 8).round().to_numpy(), abs=1e-12)
+    again = finite.histories(lambda p: {"first": p[0]}, 8, PROB, REWARD, 4, 2, 50, seed=3, repeats=2)
+    assert again.equals(table[table["repeat"] < 2])
+
+
+def test_no_samples_are_refused():
+    with pytest.raises(BadInput, match="n_keep = 0"):
+        finite.trajectory(PROB, REWARD, 4, 1, 0, np.random.default_rng(0))
+
+
+def still(seeds, rounds=10):
+    row = {f"share_{i}": 0.1 for i in range(10)}
+    return pd.DataFrame([row | {"seed": s, "round": t} for s in range(seeds) for t in range(rounds + 1)])
+
+
+def test_chance_shrinks_with_the_samples_kept():
+    few, many = (image_claims.by_chance(still(3), n) for n in (256, 50_000))
+    assert 0.2 < few.loss < 0.6  # (groups - 1) / (2 n) nats a draw in the mean, 0.19 in all; the worst of three
+    assert 0.3 < few.apart < 0.7
+    assert many.loss == pytest.approx(few.loss * 256 / 50_000, rel=0.2)
+    assert many.apart == pytest.approx(few.apart * math.sqrt(256 / 50_000), rel=0.1)
+    assert image_claims.by_chance(still(1), 256).loss < few.loss
+    assert image_claims.by_chance(still(1), 256).apart == 0
