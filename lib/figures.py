@@ -55,17 +55,17 @@ def heat_map(axis, field: np.ndarray, extent: float, power: float = 0.5) -> None
 def point_rows(
     samples: dict[str, Sequence[np.ndarray]],
     rounds: Sequence[int],
-    centre: tuple[float, float] | None,
+    centres: Sequence[tuple[float, float]],
     r_min: float,
     extent: float = 3.0,
 ) -> Figure:
-    """Samples by round: a row for each arm, a column for each round; the circle is the reward's flat top.
+    """Samples by round: a row for each arm, a column for each round; circles are the reward's flat top.
 
     Args:
         samples: for each arm, one (n, 2) array a round shown.
         rounds: numbers of these rounds, for the titles.
-        centre: the rewarded point; None for a reward without a flat top.
-        r_min: radius of the flat top.
+        centres: the rewarded points.
+        r_min: radius of the flat top around each.
         extent: half width of the square shown.
     """
     figure, axes = subplots(
@@ -74,7 +74,7 @@ def point_rows(
     for row, (arm, clouds) in zip(axes, samples.items(), strict=True):
         for axis, cloud in zip(row, clouds, strict=True):
             axis.scatter(*cloud.T, s=1.2, alpha=0.35, lw=0, color=ARM_COLOURS[arm], rasterized=True)
-            if centre is not None:
+            for centre in centres:
                 axis.add_patch(Circle(centre, r_min, fill=False, lw=0.8, color="black"))
             axis.set(
                 xlim=(-extent, extent),
@@ -181,7 +181,7 @@ def choice(density: np.ndarray, extent: float, menu: np.ndarray, table: pd.DataF
         left.annotate(f"{letter}: {law:.2f}", place, **label)
     left.set(xlabel="$x_1$", ylabel="$x_2$", title="one menu: probability, and the one kept", aspect="equal")
     place = np.arange(len(menu))
-    right.bar(place - 0.2, table["law"], 0.4, color="#BBBBBB", label="Luce's law")
+    right.bar(place - 0.2, table["law"], 0.4, color="#BBBBBB", label="Luce's rule")
     error = {"yerr": 2 * table["error"], "error_kw": {"lw": 1.2}}
     right.bar(place + 0.2, table["kept"], 0.4, color=ARM_COLOURS["curated"], label="kept (bar: 2 s.e.)", **error)
     right.set_xticks(place, list(LETTERS[: len(menu)]))
@@ -290,8 +290,8 @@ def reward_and_limit(rows: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
         # The flat top is r = 0: a level a hair below it gives the set its own colour.
         edges = [-50, -40, -30, -20, -15, -10, -5, -1e-9, 1]
         levels = row[0].contourf(side, side, reward, edges, cmap="viridis", extend="min")
-        bar = figure.colorbar(levels, ax=row[0], ticks=[-50, -40, -30, -20, -10, 0], shrink=0.9)
-        bar.ax.set_yticks([-50, -40, -30, -20, -10, -1e-9], ["−50", "−40", "−30", "−20", "−10", "0"])
+        bar = figure.colorbar(levels, ax=row[0], shrink=0.9)
+        bar.ax.set_yticks([*edges[:-2], 0.5], [*(f"−{-edge}" for edge in edges[:-2]), "0, flat top"])
         row[0].set(aspect="equal", xlabel="$x_1$", ylabel=f"{name}\n$x_2$")
         heat_map(row[1], initial, extent)
         heat_map(row[2], limit, extent)
@@ -317,19 +317,21 @@ def lemma_2_1(table: pd.DataFrame) -> Figure:
 
 
 def lemma_2_2(table: pd.DataFrame) -> Figure:
-    """E[e^r], Var[e^r] and gain over bound along the curated-only loop: a row a data set, a colour a menu size."""
+    """E[e^r], Var[e^r], and gain over bound less 1, along the curated-only loop: a row a data set, a colour
+    a menu size."""
     figure, axes = subplots(table["data"].nunique(), 3, 7.2, 4.4, sharex=True)
-    table = table.assign(ratio=table["gain"] / table["bound"])
-    labels = (r"$E_{p_t}[e^r]$", r"$\mathrm{Var}_{p_t}[e^r]$", "gain / bound")
+    table = table.assign(ratio=table["gain"] / table["bound"] - 1)
+    labels = (r"$E_{p_t}[e^r]$", r"$\mathrm{Var}_{p_t}[e^r]$", "gain / bound $-$ 1")
     for row, (name, part) in zip(axes, table.groupby("data"), strict=True):
         for axis, column, label in zip(row, ("mean", "var", "ratio"), labels, strict=True):
-            _by_k(axis, part, column)
+            _by_k(axis, part, column, marker="o", ms=2)
             axis.set(ylabel=label, title=name)
             axis.set_xscale("symlog", linthresh=1)
         row[1].set_yscale("log")
-        row[2].axhline(1.0, color="black", ls="--", lw=1)
-        row[2].set_ylim(bottom=0.0)
+        row[2].set_yscale("log")
     _round_labels(axes)
+    for axis in axes[-1]:
+        axis.set_xlabel("retraining round $t$ (log from 1)")
     _legend(figure, axes[0, 0])
     return figure
 
@@ -428,10 +430,12 @@ def theorem_2_2(table: pd.DataFrame, limit: float, family: str) -> Figure:
             left.semilogy(part["round"], bound, "--", lw=1, color=colour)
     left.set(xlabel="retraining round $t$", ylabel=r"$\mathrm{KL}(p_{\theta^*} \| p_{\theta_t})$, nats")
     left.set_ylim(1e-11, 1)
-    left.legend(title=f"{family} family (dashed: bound)", ncols=2, **above)  # as many rows as beside it
+    left.legend(title=f"{family} family (dashed: bound, if any)", ncols=2, **above)  # as many rows as beside it
     worst = table.groupby(["family", "lam"], as_index=False)[["contraction", "bound"]].max()
     for (name, part), colour in zip(worst.groupby("family"), ("#009E73", "#D55E00"), strict=True):
-        right.plot(part["lam"], part["contraction"], "o", ms=4, color=colour, label=f"{name}, largest")
+        right.plot(
+            part["lam"], part["contraction"], "o", ms=4, color=colour, label=f"{name}, largest of any round"
+        )
         right.plot(part["lam"], part["bound"], "--", lw=1, color=colour, label=rf"{name}, $\rho^2$")
     right.axvline(limit, color="black", ls=":", lw=1, label=rf"$\alpha / (2 L \epsilon)$, {family}")
     right.axhline(1.0, color="black", lw=0.6)

@@ -12,16 +12,17 @@ from lib.figures import ARM_COLOURS, ARM_NAMES, curves, subplots
 from lib.products import seed_list
 from lib.profiles import Profile
 
-# Petroff's ten colours, chosen for readers with any colour vision; a class has one colour in every notebook, and
-# the two greys go to classes that seldom lead.
+# Petroff's ten colours, chosen for readers with any colour vision; a class has one colour in every notebook.
 CLASS_COLOURS = (
     "#3f90da", "#94a4a2", "#92dadd", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#717581", "#bd1f01", "#b9ac70",
 )  # fmt: skip
+NAMED = 4  # classes of a figure in their colours, those that move furthest; ten cannot be told apart
 QUALITY = ("frechet_distance_evaluator", "precision", "recall")
 SETTINGS = [  # of a profile's `images` section, those a reader asks for
     "data", "network", "k", "menus", "lam", "airplane_gamma", "confidence_gamma", "rounds", "quality_rounds",
     "n_keep", "round_steps", "lr", "method", "ode_steps", "start",
 ]  # fmt: skip
+OTHERS = "#c8c8c8"
 GAP = 128  # grey level of the lines between images of a grid
 LABELS = {
     "mean_reward": "mean reward $E[r]$",
@@ -40,6 +41,8 @@ def class_shares(
 ) -> Figure:
     """Class shares over rounds: mean over seeds with a band from least to greatest, exact dynamics dashed.
 
+    The NAMED classes whose share changes most in any panel have their colours, the others are thin grey lines.
+
     Args:
         panels: title -> (history of one arm's seeds, its exact dynamics or None).
         names: of the classes.
@@ -48,9 +51,12 @@ def class_shares(
     """
     rows = -(-len(panels) // per_row)
     figure, axes = subplots(rows, per_row, 2.7 * per_row + 0.9, 2.4 * rows + 0.4, sharex=True, sharey=True)
+    named = _movers([history for history, _ in panels.values()], len(names))
     for axis, (heading, (history, exact)) in zip(axes.flat, panels.items(), strict=False):
-        for i, colour in enumerate(CLASS_COLOURS[: len(names)]):
-            by_round = history.groupby("round")[f"share_{i}"]
+        means = history.groupby("round")[[f"share_{i}" for i in range(len(names))]].mean()
+        axis.plot(means.drop(columns=[f"share_{i}" for i in named]), color=OTHERS, lw=0.7)
+        for i in named:
+            colour, by_round = CLASS_COLOURS[i], history.groupby("round")[f"share_{i}"]
             low, high = by_round.min(), by_round.max()
             axis.fill_between(low.index, low, high, color=colour, alpha=0.25, lw=0)
             axis.plot(by_round.mean(), color=colour, lw=1.5)
@@ -67,11 +73,21 @@ def class_shares(
         axis.set_xlabel("retraining round $t$")
         axis.tick_params(labelbottom=True)
     line = mpl.lines.Line2D
-    handles = [line([], [], color=c, lw=2) for c in CLASS_COLOURS[: len(names)]]
-    handles.append(line([], [], color="black", ls="--", lw=0.9))
-    figure.legend(handles, [*names, "exact"], loc="outside right center", fontsize="small")
+    handles = {names[i]: line([], [], color=CLASS_COLOURS[i], lw=2) for i in named}
+    if len(named) < len(names):
+        handles["other classes"] = line([], [], color=OTHERS, lw=0.7)
+    handles["exact"] = line([], [], color="black", ls="--", lw=0.9)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
     figure.suptitle(title)
     return figure
+
+
+def _movers(histories: list[pd.DataFrame], classes: int) -> list[int]:
+    """The NAMED classes whose mean share changes most from first to last round in any history, in order."""
+    columns = [f"share_{i}" for i in range(classes)]
+    means = [history.groupby("round")[columns].mean() for history in histories]
+    moved = np.max([(mean.iloc[-1] - mean.iloc[0]).abs().to_numpy() for mean in means], axis=0)
+    return sorted(np.argsort(-moved, kind="stable")[:NAMED].tolist())
 
 
 def arm_shares(loops: Loops, names: Sequence[str], title: str) -> Figure:
@@ -83,7 +99,7 @@ def arm_shares(loops: Loops, names: Sequence[str], title: str) -> Figure:
 def arm_curves(
     loops: Loops, columns: Sequence[str], title: str, floor: dict[str, float] | None = None, exact: bool = True
 ) -> Figure:
-    """`figures.curves` of some columns under a title, with a dotted line where real images would score.
+    """`figures.curves` of some columns under a title, with a dash-dotted line where real images would score.
 
     Args:
         loops: its arms are drawn.
@@ -97,8 +113,10 @@ def arm_curves(
     beside = {"exact": loops.exact, "finite": loops.finite} if exact else {"exact": {}}
     figure = curves(histories, columns={c: LABELS[c] for c in columns}, **beside)
     for axis, column in zip(figure.axes, columns, strict=True):
+        if column == "precision":  # its whole range is narrow: noise would fill the axis
+            axis.set_ylim(min(axis.get_ylim()[0], 0.8), 1.0)
         if column in (floor or {}):
-            axis.axhline(floor[column], color="black", ls=":", lw=1.0)
+            axis.axhline(floor[column], color="black", ls="-.", lw=0.9)
             axis.annotate(
                 "real", (1.01, floor[column]), xycoords=("axes fraction", "data"), va="center", fontsize=7
             )
@@ -164,6 +182,7 @@ def study_panels(
         ):
             axis.plot(history["round"], history[column], color=colour, marker="o", ms=3, lw=1.3, label=name)
             axis.plot(exact["round"], exact[column], color=colour, ls="--", lw=1.0)
+        axis.plot([], [], color="black", ls="--", lw=1.0, label="exact")
         axis.set(xlabel="retraining round $t$")
         axis.set_title(heading, fontsize="medium")
         axis.xaxis.get_major_locator().set_params(integer=True)

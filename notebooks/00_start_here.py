@@ -105,7 +105,9 @@ products.stored("02_samples", "quick")
 
 # %% [markdown]
 # The bottom row is the *control*: menus of one, so nothing is chosen, and whatever moves there is the model's own
-# error. Every trained loop in these notebooks has one. Without it, drift can pass for an effect of curation.
+# error or chance: a loop that keeps a few thousand samples a round wanders even if its model is perfect. Every
+# trained loop in these notebooks has a control, and beside it what chance alone would do. Without them, drift can
+# pass for an effect of curation, and chance for the model's fault.
 #
 # ## 3. What each notebook answers
 #
@@ -149,8 +151,8 @@ says = {
     "CIFAR-10, airplane": "one liked class takes over; quality suffers",
     "CIFAR-10, confidence": "a reward that names no class still makes classes uneven; real data prevent it",
     "CIFAR-10, quality": "with real data FID is stable, precision rises, recall is kept",
-    "CIFAR-10, repeats": "three runs agree",
-    "ours": "not in the paper: controls, exact curves, rates, the threshold, the curator",
+    "CIFAR-10, repeats": "three runs agree, and in each the classes grow uneven",
+    "ours": "not in the paper: controls, exact curves, chance, rates, the threshold, the curator",
 }
 held = products.tally(recorded, "paper")
 held.insert(0, "it says", [says.get(statement, "") for statement in held.index])
@@ -224,10 +226,15 @@ for name in lacking:
 #   images: a judge must not also be the player
 # - **arm**: one variant of the loop: *curated only* ($\lambda = \infty$), *with real data* (mixed), *control*
 #   ($K = 1$)
-# - **control**: the loop without any choice; what moves there is model error
+# - **control**: the loop without any choice; what moves there is model error or chance
 # - **exact dynamics**: the loop with infinitely many samples and a perfect model, computed without a network;
 #   dashed wherever a trained loop is drawn
-# - **collapse**: the law ends on a small set, here the top level set of the reward; entropy and variance vanish
+# - **chance**: what drawing a finite number of samples a round does by itself, with a perfect model; dotted, least
+#   and greatest of twenty such loops. Geneticists call it drift: gene frequencies wander so in a small population
+# - **model error**: what moves in a trained loop beyond choice and chance
+# - **law**: probability distribution
+# - **collapse**: the law ends on a small set, here the top level set of the reward; the entropy of shares and
+#   $\mathrm{Var}[e^r]$ vanish, while inside the set the law keeps its shape
 # - **DDPM**: denoising diffusion model: learns to remove noise step by step; our generator for points
 # - **OT-CFM**: optimal-transport conditional flow matching: learns the velocity that carries noise to data along
 #   nearly straight lines; our generator for images

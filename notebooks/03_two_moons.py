@@ -63,7 +63,7 @@ experiment = experiments.toy_experiment("moons", settings, seed)
 # %%
 shown = [t for t in (0, 1, 2, 3, 5, 10) if t <= settings.toy.rounds]
 clouds = {arm: [runs[0].samples(t).numpy() for t in shown] for arm, runs in experiment.runs.items()}
-figure = figures.point_rows(clouds, shown, data.centre, data.r_min)
+figure = figures.point_rows(clouds, shown, [data.centre], data.r_min)
 points = experiments.stored_points(experiment, shown)
 alt = "Samples by round. Curated only: the top of the upper moon is left. With real data both moons stay."
 products.figure(figure, "03_samples", settings, seed=seed, numbers=points, alt=alt, run=experiment.provenance)
@@ -89,7 +89,7 @@ columns = {
     "tv_to_exact": "TV to exact shares",
 }
 histories = {arm: experiment.histories(arm) for arm in experiment.runs}
-figure = figures.curves(histories, experiment.exact, columns, per_row=4)
+figure = figures.curves(histories, experiment.exact, columns, per_row=4, finite=experiment.finite)
 numbers = experiments.long_table(experiment)
 alt = "Eight quantities over rounds for three arms on two moons; trained loops follow the dashed exact curves."
 products.figure(figure, "03_curves", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)

@@ -65,7 +65,7 @@ alt = "Recorded mean reward, entropy, distance to the exact shares and quality o
 products.picture(image_figures.arm_curves(record, curves, title, record.floor), alt)
 
 # %%
-Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID; dotted: real test images.*")
+Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID; dash-dotted: real test images.*")
 
 # %%
 products.stored("04_samples", recorded.FOLDERS[0])
@@ -125,9 +125,7 @@ experiment = image_experiments.image_experiment(settings, "airplane", seeds, arm
 shown = [t for t in (0, 1, 2, 3, 5, 10) if t <= images.rounds]
 pictures, table = image_experiments.stored_images(experiment, shown)
 figure = image_figures.image_grids(pictures, shown, f"Airplane reward, samples by round ({source})")
-alt = (
-    "Samples by round. Curated only: the rewarded class fills the grid. Control: no class is driven out by choice."
-)
+alt = "Samples by round. Curated only: more and more of the rewarded class. Control: no class is preferred."
 about = {"seed": seed, "run": experiment.provenance}
 products.figure(figure, "04_samples", settings, numbers=table, alt=alt, **about)
 
@@ -139,30 +137,32 @@ Markdown(f"*{origin}: the first 36 samples of the first seed; the rewarded class
 # ## Class shares and mean reward
 
 # %%
-figure = image_figures.arm_shares(experiment, names, f"Airplane reward ({source})")
+figure = image_figures.arm_shares(experiment, names, f"Airplane reward: “{names[rewarded]}” ({source})")
 numbers = experiments.long_table(experiment, studio.floor)
 alt = (
-    "Class shares over rounds. Curated only: one class rises to 1 along the dashed exact curve, all others vanish."
+    "Class shares over rounds, exact dynamics dashed. Curated only: the rewarded class becomes by far the largest."
 )
 products.figure(figure, "04_class_shares", settings, numbers=numbers, alt=alt, **about)
 
 # %%
 columns = curves + [column for column in ["fid"] if column in studio.floor]
-title = f"Airplane reward: reward and quality ({source})"
+title = f"Airplane reward (“{names[rewarded]}”): reward and quality ({source})"
 figure = image_figures.arm_curves(experiment, columns, title, studio.floor)
-alt = "Mean reward rises along the exact curve; Fréchet distance grows and recall falls as the classes disappear."
+alt = "Six quantities over rounds: mean reward rises with choice only; Fréchet distance grows and recall falls."
 products.figure(figure, "04_curves", settings, numbers=numbers, alt=alt, **about)
 
 # %%
 Markdown(
-    f"*{origin}; exact dynamics dashed (mean over the seeds' pools). The Fréchet distance is taken on the "
-    f"evaluator's features of {len(studio.real_features):,} training images; it is not FID, which needs "
-    f"Inception's weights. Dotted: real test images.*"
+    f"*{origin}; exact dynamics dashed (mean over the seeds' pools), least and greatest of twenty loops of a "
+    f"perfect model on as many samples dotted. The Fréchet distance is taken on the evaluator's features of "
+    f"{len(studio.real_features):,} training images; it is not FID, which needs Inception's weights. Dash-dotted: "
+    f"real test images.*"
 )
 
 # %% [markdown]
-# Curation and model error, told apart: the change of the rewarded share and of the Fréchet distance. The exact
-# dynamics knows class and reward alone, so of the distance only the measured loops can speak.
+# Curation, chance and model error, told apart: the change of the rewarded share. The exact dynamics knows class
+# and reward alone, so of the Fréchet distance only the measured loops can speak; beside them, what is left if a
+# perfect collapse keeps nothing but real images of the rewarded class.
 
 # %%
 image_experiments.drift(experiment, f"share_{rewarded}").round(3).to_frame()
@@ -170,7 +170,9 @@ image_experiments.drift(experiment, f"share_{rewarded}").round(3).to_frame()
 # %%
 column = "frechet_distance_evaluator"
 ends = {arm: experiment.histories(arm).groupby("round")[column].mean() for arm in experiment.arms}
-pd.DataFrame(ends).iloc[[0, -1]].assign(real=studio.floor[column]).round(2)
+liked = studio.quality(studio.data.train[studio.data.train_labels == rewarded])
+beside = {"real test images": studio.floor[column], "real, rewarded class only": liked[column]}
+pd.DataFrame(ends).iloc[[0, -1]].assign(**beside).round(2)
 
 # %% [markdown]
 # ## Menu size and menu rule
@@ -188,10 +190,11 @@ study = image_experiments.image_study(settings, "airplane", seed, changes)
 panels = {}
 for name, one in study.items():
     curve, rule = name.split(", ")
-    panels.setdefault(f"{rule} menus", {})[curve] = (one.histories("curated"), one.exact["curated"])
+    heading = {"disjoint": "menus that share no sample", "resample": "menus drawn with replacement"}[rule]
+    panels.setdefault(heading, {})[curve] = (one.histories("curated"), one.exact["curated"])
 label = f"share of “{names[rewarded]}” (evaluator)"
 if study:
-    title = f"Airplane reward, curated only ({source})"
+    title = f"“{names[rewarded]}” rewarded, curated only ({source})"
     figure = image_figures.study_panels(panels, f"share_{rewarded}", label, title)
     numbers = pd.concat([experiments.long_table(one, setting=name) for name, one in study.items()])
     alt = "Rewarded share over rounds for three menu sizes and two menu rules: larger menus rise faster."

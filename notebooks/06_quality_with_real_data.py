@@ -47,7 +47,7 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 #
 # Profile `cifar` takes hours, so it was run ahead: seed 0 on an Intel Xeon, seeds 1 and 2 on an AMD EPYC. The
 # tables lie in `paper_figs/cifar/`, `cifar-seed-1/` and `cifar-seed-2/`; here they are drawn as one, by the
-# functions that draw the live run below, where the rulers are explained. Dotted: real test images.
+# functions that draw the live run below, where the rulers are explained. Dash-dotted: real test images.
 
 # %%
 record = recorded.load("06_quality")
@@ -136,24 +136,22 @@ columns = [*image_figures.QUALITY, *(column for column in ["fid"] if column in s
 title = f"Confidence reward: quality ({source})"
 figure = image_figures.arm_curves(experiment, columns, title, studio.floor, exact=False)
 numbers = experiments.long_table(experiment, studio.floor)
-alt = (
-    "Fréchet distance, precision and recall over rounds: far from real without real data, near it with real data."
-)
+alt = "Fréchet distance, precision and recall over rounds for three arms, beside what real test images score."
 products.figure(figure, "06_quality", settings, numbers=numbers, alt=alt, **about)
 
 # %%
 origin = image_figures.origin(source, settings, seeds)
 Markdown(
     f"*{origin}; at most {images.n_quality:,} images on each side of a comparison; the Fréchet distance is on "
-    f"evaluator features and is not FID. Dotted: real test images. No exact curve here: the exact dynamics only "
-    f"reweights the images of $p_0$.*"
+    f"evaluator features and is not FID. Dash-dotted: real test images. No exact curve here: the exact dynamics "
+    f"only reweights the images of $p_0$.*"
 )
 
 # %%
 shown = [t for t in (0, 1, 2, 5, 10, 20) if t <= images.quality_rounds]
 pictures, table = image_experiments.stored_images(experiment, shown)
 figure = image_figures.image_grids(pictures, shown, f"Confidence reward, samples by round ({source})")
-alt = "Samples by round for three arms: blurred and repetitive without real data, varied with real data."
+alt = "Samples by round for three arms: more and more alike without real data, varied with real data."
 products.figure(figure, "06_samples", settings, numbers=table, alt=alt, **about)
 
 # %%

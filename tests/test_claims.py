@@ -9,7 +9,7 @@ from lib import experiments, image_claims
 from lib.claims import Claim, own_claims, table, tour_claims, toy_claims, worst_gap
 from lib.experiments import Experiment
 
-COLLAPSE, TAKEN, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED = range(9)
+COLLAPSE, TAKEN, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED, CHANCE = range(10)
 
 
 def history(value, variance, live, share):
@@ -24,7 +24,9 @@ def histories():
     return {
         "curated": history([0.1, 0.5, 0.95, 0.94], [0.1, 0.2, 0.05, 0.01], [8, 5, 2, 1], [0.125, 0.5, 0.95, 1.0]),
         "mixed": history([0.1, 0.3, 0.29, 0.3], [0.1] * 4, [8] * 4, [0.125, 0.3, 0.3, 0.31]),
-        "control": history([0.1] * 4, [0.1] * 4, [8] * 4, [0.125, 0.12, 0.15, 0.13]),
+        "control": history([0.1] * 4, [0.1] * 4, [8] * 4, [0.125, 0.12, 0.15, 0.13]).assign(
+            share_0=0.5, share_1=0.5
+        ),
     }
 
 
@@ -38,11 +40,12 @@ def verdicts(change=None, *, seeds=2, change_seed=1):
             own[arm].loc[row, column] = value
         for arm in runs:
             runs[arm].append(SimpleNamespace(history=own[arm], config=SimpleNamespace(seed=seed)))
-    return [claim.holds for claim in toy_claims(Experiment(runs, exact), 8, separate=True)]
+    chance = {"control": pd.DataFrame({"round": range(4), "repeat": 0, "tv_to_exact": [0.0, 0.01, 0.02, 0.03]})}
+    return [claim.holds for claim in toy_claims(Experiment(runs, exact, chance), 8, separate=True)]
 
 
 def test_every_claim_holds_where_it_should():
-    assert verdicts() == [True] * 9
+    assert verdicts() == [True] * 10
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,7 @@ def test_every_claim_holds_where_it_should():
         (TRACKS_CURATED, ("curated", "rewarded_share", 1, 0.44)),
         (TRACKS_CURATED, ("curated", "rewarded_share", 1, math.nan)),
         (TRACKS_MIXED, ("mixed", "rewarded_share", 2, 0.36)),
+        (CHANCE, ("control", "share_1", 3, 0.58)),  # twice the distance: the hand-made shares need not sum to 1
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
@@ -70,7 +74,7 @@ def test_a_claim_falls_with_the_fact_it_rests_on_and_no_other_does(claim, change
     if change[2] == 3 and change[3] != change[3]:  # one missing number may upset more than one claim
         assert not verdicts(change, change_seed=seed)[claim]
     else:
-        assert verdicts(change, change_seed=seed) == [i != claim for i in range(9)]
+        assert verdicts(change, change_seed=seed) == [i != claim for i in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +85,11 @@ def test_a_claim_falls_with_the_fact_it_rests_on_and_no_other_does(claim, change
         ("curated", "rewarded_share", 1, 0.54),
         ("control", "rewarded_share", 3, 0.05),
         ("mixed", "mean_exp_reward", 1, 0.05),
+        ("control", "share_1", 3, 0.55),
     ],
 )
 def test_what_is_not_claimed_may_happen(change):
-    assert verdicts(change) == [True] * 9
+    assert verdicts(change) == [True] * 10
 
 
 def test_the_rewarded_group_must_hold_95_percent_in_every_seed():
@@ -148,12 +153,12 @@ def test_the_tours_claims_hold_and_can_fail():
         "loop": ["curated", "curated", "mixed", "mixed"], "round": [0, 1, 0, 1],
         "share_0": [0.5, 0.02, 0.5, 0.3], "share_1": [0.5, 0.98, 0.5, 0.7], "mean": [0.5, 1.0, 0.5, 0.7],
     })  # fmt: skip
-    assert [claim.holds for claim in tour_claims(table, 1)] == [True, True]
-    assert [claim.holds for claim in tour_claims(table, 0)] == [False, True]
+    assert [claim.holds for claim in tour_claims(table, 1)] == [True, True, True]
+    assert [claim.holds for claim in tour_claims(table, 0)] == [False, True, True]
     table.loc[3, "share_0"] = 0.005
-    assert [claim.holds for claim in tour_claims(table, 1)] == [True, False]
+    assert [claim.holds for claim in tour_claims(table, 1)] == [True, False, True]
     table.loc[3, ["share_0", "mean"]] = 0.3, 0.5
-    assert [claim.holds for claim in tour_claims(table, 1)] == [True, False]
+    assert [claim.holds for claim in tour_claims(table, 1)] == [True, True, False]
 
 
 def test_a_loop_that_stands_still_keeps_no_promise():
