@@ -132,7 +132,7 @@ def curves(
         labels.append("exact dynamics")
     if finite:
         handles.append(mpl.lines.Line2D([], [], color="black", ls=":", lw=0.9))
-        labels.append("perfect model, as many samples")
+        labels.append("perfect model")
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
 
@@ -331,7 +331,7 @@ def lemma_2_2(table: pd.DataFrame) -> Figure:
         row[2].set_yscale("log")
     _round_labels(axes)
     for axis in axes[-1]:
-        axis.set_xlabel("retraining round $t$ (log from 1)")
+        axis.set_xlabel("round $t$ (log from 1)")
     _legend(figure, axes[0, 0])
     return figure
 

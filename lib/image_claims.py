@@ -199,7 +199,8 @@ def repeat_claims(experiment: Loops, gamma: float, n_keep: int) -> list[Claim]:
         gamma: the reward's scale.
         n_keep: images kept each round, which decides how far chance alone drives runs apart.
     """
-    source = "CIFAR-10, repeats"
+    several = experiment.histories("curated")["seed"].nunique() > 1
+    source = "CIFAR-10, repeats" if several else "CIFAR-10, confidence"  # one run repeats nothing
     curated, control = experiment.histories("curated"), experiment.histories("control")
     alone, fall, chance = _fall(control), _fall(curated), by_chance(control, n_keep)
     return [

@@ -132,10 +132,12 @@ products.stored("02_samples", "quick")
 # Read from `paper_figs/<profile>/*_claims.csv` as this cell runs: how many claims about each statement of the
 # paper held, of those checked, at each profile with recorded results (`cifar-seed-1` and `cifar-seed-2` are
 # further runs of profile `cifar`, on another kind of processor; `cifar-20-rounds` is the latter, gone on with). A
-# claim often stands for one figure or one theorem at one setting; "ours" are expectations of this project that
-# the paper does not state. At `quick`, the rows on CIFAR-10 are about the digits that stand in for it. Each of
-# the folders `cifar*` holds one run or two, so its row "CIFAR-10, repeats" compares no more than these;
-# [notebook 07](07_repeated_runs.ipynb) compares all three, and not all agree.
+# claim often stands for one figure or one theorem at one setting; "ours" are expectations of this project that the
+# paper does not state. At `quick`, the rows on CIFAR-10 are about the digits that stand in for it. Each of the
+# folders `cifar*` holds one run or two, so its row "CIFAR-10, repeats" compares two at most; [notebook
+# 07](07_repeated_runs.ipynb) compares three. "By chance" in a claim is what drawing a finite number of samples
+# does by itself (section 7): less than the loss of the most uneven, or the distance of the two furthest, of as
+# many loops of a perfect model without choice, which one set in twenty exceeds.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
@@ -168,12 +170,14 @@ products.listing(held.reindex([x for x in order if x in held.index]).rename_axis
 products.listing(products.tally(recorded, "notebook").rename_axis("notebook").reset_index())
 
 # %% [markdown]
-# And what did *not* come out, with its numbers. These rows are the reason to run experiments: each notebook says
-# what it takes the cause to be.
+# And what did *not* come out, with its numbers by profile. These rows are the reason to run experiments: each
+# notebook says what it takes the cause to be.
 
 # %%
 missed = recorded[recorded["ours"] != "holds"]
-products.listing(missed[["profile", "notebook", "claim", "paper", "measured"]])
+missed = missed.assign(measured=missed["profile"] + ": " + missed["measured"])
+together = missed.groupby(["notebook", "claim", "paper"], sort=False)["measured"].agg("; ".join)
+products.listing(together.reset_index())
 
 # %%
 there = recorded.groupby("profile", sort=False)["notebook"].nunique()

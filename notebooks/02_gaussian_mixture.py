@@ -184,9 +184,11 @@ for what, value in (gaps | stds).items():
 # - **Real data holds the loop.** With real points in every minibatch all eight modes survive every round, and
 #   $E[e^r]$ settles at a value several times its start: what people like gains ground without driving out the
 #   rest.
-# - **Model error is visible, and it is not curation.** Without any choice the modes widen round by round, and
-#   their shares wander (second row, last two panels). Curation works against the widening in the rewarded mode,
-#   whose outer points are chosen less often; real data hold the shares.
+# - **Model error is visible, and it is not curation.** Without any choice the modes widen round by round, beyond
+#   anything that chance does to a perfect model (second row, third panel). Curation works against the widening in
+#   the rewarded mode, whose outer points are chosen less often.
+# - **Chance is visible, and it is no model error.** The control's shares wander, too (last panel), but hardly
+#   further than those of a perfect model that draws as many samples. Real data hold them.
 # - **The sampler is part of that error, not all of it.** Both reverse variances end above the exact width here,
 #   the posterior one closer to it, so something beside the sampler widens too: most likely the refit to one's own
 #   samples. We keep plain ancestral sampling as the default since it is the plain DDPM, and since widening can
@@ -194,10 +196,12 @@ for what, value in (gaps | stds).items():
 #   here.
 #
 # **Where we differ from the paper.** Mode width, $r_{\min}$, sample counts, $K$ and $\lambda$ are not stated
-# there; ours are in the table at the top. With $K = 4$ and $\lambda = 1$ the loop lies outside the range $\lambda
-# < 1/(K-1)$ where Theorem 2.4 gives a bound, and is stable all the same. The $K = 1$ control and the exact curves
-# are our addition. The loop without choice is the subject of Bertrand et al. (ICLR 2024) and, as "MAD", of
-# Alemohammad et al. (ICLR 2024): what our control shows is what they study.
+# there; ours are in the table at the top. A round goes on from the weights of the last, where Algorithm 1 only
+# says that a model is trained. With $K = 4$ and $\lambda = 1$ the loop lies outside the range $\lambda < 1/(K-1)$
+# where Theorem 2.4 bounds its distance from the data; that no mode dies needs no theorem, since half of every
+# round is real (notebook 01). The $K = 1$ control, the exact curves and the perfect model's are our addition. The
+# loop without choice is the subject of Bertrand et al. (ICLR 2024) and, as "MAD", of Alemohammad et al. (ICLR
+# 2024): what our control shows is what they study.
 
 # %% tags=["nbval-check-output"]
 products.verdicts(claims.toy_claims(experiment, data.n_groups, separate=True), "02_gaussian_mixture", settings)
