@@ -125,7 +125,7 @@ def bias_claims(experiment: Loops, judge: str, gamma: float, n_keep: int) -> lis
     chance = by_chance(control, n_keep).loss
     claims = [
         Claim(
-            "curated only: every run loses more entropy of class shares than by chance",
+            "curated only: every run loses more class entropy than by chance",
             source,
             bool(fall["curated"].min() > chance),
             f"{_ends(curated, 'entropy')}, least loss {fall['curated'].min():.3f}, by chance {chance:.3f}",
@@ -139,7 +139,7 @@ def bias_claims(experiment: Loops, judge: str, gamma: float, n_keep: int) -> lis
         ),
         _gains("with real data", mixed, source, gamma),
         Claim(
-            "without choice (K = 1) no run loses more entropy than by chance",
+            "without choice (K = 1) no run loses more class entropy than by chance",
             ours,
             bool(fall["control"].max() <= chance),
             f"{_ends(control, 'entropy')}, largest loss {fall['control'].max():.3f}, by chance {chance:.3f}",
@@ -206,13 +206,13 @@ def repeat_claims(experiment: Loops, gamma: float, n_keep: int) -> list[Claim]:
     return [
         *_agreement(curated, source, gamma, chance),
         Claim(
-            "every run loses more entropy of class shares than by chance",
+            "every run loses more class entropy than by chance",
             source,
             bool(fall.min() > chance.loss),
             f"{fall.min():.3f} to {fall.max():.3f}, by chance {chance.loss:.3f}",
         ),
         Claim(
-            "without choice (K = 1) no run loses more entropy than by chance",
+            "without choice (K = 1) no run loses more class entropy than by chance",
             "ours",
             bool(alone.max() <= chance.loss),
             f"{alone.min():.3f} to {alone.max():.3f}, by chance {chance.loss:.3f}",

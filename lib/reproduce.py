@@ -158,11 +158,12 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _test(options: argparse.Namespace) -> int:
     python = [sys.executable, "-m"]
-    workers = ["-n", str(max(1, options.jobs)), "--dist", "loadfile"]
+    # In the order of conftest.LONGEST: left to itself, pytest-xdist begins with the files of most tests.
+    workers = ["-n", str(max(1, options.jobs)), "--dist", "loadfile", "--no-loadscope-reorder"]
     steps = [
         [*python, "ruff", "check"],
         [*python, "ruff", "format", "--check"],
-        [*python, "pytest", *workers],
+        [*python, "pytest", "--durations=10", *workers],
         [*python, "pytest", "--nbval-lax", "notebooks", "--durations=10", *workers],
     ]
     with tempfile.TemporaryDirectory() as scratch:

@@ -222,9 +222,9 @@ pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in lo
 # - **A saturated reward hardly rises.** With the fitted classifier nearly all samples have a confidence close to
 #   1, and what a round of choice gains, a round of retraining loses. With the smoothed classifier the curated-only
 #   loop's mean reward rises as the paper shows; with two thirds real data it rises by little.
-# - **Real data keeps the classes even** with both classifiers. What reward the exact mixed loop gains it gains
-#   nearly all from the real images, which score higher than $p_0$'s, and not by choice (the same loop without
-#   choice, $K = 1$, in the table above).
+# - **Real data keeps the classes even** with both classifiers. What reward the exact mixed loop gains comes mostly
+#   from the real images, which score higher than $p_0$'s, and not from choice: without choice ($K = 1$, in the
+#   tables above) it would gain as much with the fitted classifier, and four fifths of it with the smoothed one.
 #
 # **Where we differ from the paper.** $K$, $\gamma$ and the number kept are not all stated there; ours are in the
 # table at the top. With $K = 4$, $\lambda = 1/2$ lies outside the range $\lambda < 1/(K-1)$ in which Theorem 2.4

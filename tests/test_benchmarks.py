@@ -16,7 +16,7 @@ from benchmarks import choice, dynamics, losses, summary, timing
 from benchmarks.__main__ import main
 from lib import population
 from lib.generators.flow import Flow
-from lib.generators.networks import MlpSettings
+from lib.generators.networks import ConvSettings, MlpSettings
 
 
 def test_contenders_take_turns():
@@ -92,6 +92,7 @@ def test_machines_stand_side_by_side_each_with_what_it_measured(tmp_path):
 
 
 def test_each_way_of_training_has_its_loss_and_samples(monkeypatch):
+    monkeypatch.setattr(losses, "NET", ConvSettings((1, 8, 8), (32, 64)))
     monkeypatch.setattr(losses, "STEPS", 8)
     monkeypatch.setattr(losses, "SEEDS", 1)
     monkeypatch.setattr(losses, "SAMPLES", 20)

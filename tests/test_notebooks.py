@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import papermill
 import pytest
+from jupytext.cli import jupytext
 
 from lib import paths
 
@@ -30,10 +29,10 @@ def test_every_notebook_has_its_pair():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_pair_agrees(name):
-    command = [sys.executable, "-m", "jupytext", "--to", "py:percent", "-o", "-", f"{name}.ipynb"]
-    done = subprocess.run(command, cwd=paths.NOTEBOOKS, capture_output=True, text=True, check=True)
-    assert done.stdout == (paths.NOTEBOOKS / f"{name}.py").read_text()
+def test_the_pair_agrees(name, monkeypatch, capsysbinary):
+    monkeypatch.chdir(paths.NOTEBOOKS)
+    jupytext(["--to", "py:percent", "-o", "-", f"{name}.ipynb"])
+    assert capsysbinary.readouterr().out.decode() == (paths.NOTEBOOKS / f"{name}.py").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -55,7 +55,8 @@ def test_notebooks_that_train_have_a_plan():
 @pytest.mark.parametrize("notebook", TRAINED)
 def test_a_plan_leaves_its_notebook_nothing_to_train_and_nothing_it_does_not_read(notebook, scratch, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    monkeypatch.setattr(products, "figure", lambda *_, **__: None)  # drawing takes longer than these runs
+    for drawn in ("figure", "picture", "stored"):  # drawing takes longer than these runs
+        monkeypatch.setattr(products, drawn, lambda *_, **__: None)
     profile, seed = profiles.load("quick", TINY), 3
     image_experiments.studio.cache_clear()
     for job in plan.jobs(notebook, profile, seed):

@@ -9,8 +9,6 @@ import pytest
 from lib import controls, paths, report, reproduce, step
 from lib.checks import BadInput
 
-TINY = ["-p", "population.grid=32", "-p", "population.rounds_pure=3", "-p", "population.rounds_mixed=3"]
-
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
@@ -87,21 +85,21 @@ def test_notebooks_are_chosen_by_number_or_name_and_once():
 
 def test_a_notebook_runs_headless_and_is_summed_up(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
-    assert reproduce.main(["--only", "01", "--seed", "3", *TINY]) == 0
+    assert reproduce.main(["--only", "00", "--seed", "3", "-p", "toy.k=2"]) == 0
     out = capsys.readouterr().out
-    row = next(line for line in out.splitlines() if line.startswith("01_population "))
+    row = next(line for line in out.splitlines() if line.startswith("00_start_here "))
     figures, held = (int(cell) for cell in row.split()[2:4])
-    assert figures == len(list(paths.figures("quick").glob("01_*.png"))) > 0
+    assert figures == len(list(paths.figures("quick").glob("00_*.png"))) > 0
     assert held > 0
-    assert (tmp_path / "build" / "quick" / "01_population.ipynb").exists()
-    about = json.loads((paths.figures("quick") / "01_choice.json").read_text())
-    assert (about["seed"], about["profile"]["population"]["grid"]) == (3, 32)
+    assert (tmp_path / "build" / "quick" / "00_start_here.ipynb").exists()
+    about = json.loads((paths.figures("quick") / "00_loop.json").read_text())
+    assert (about["seed"], about["profile"]["toy"]["k"]) == (3, 2)
 
 
 def test_a_notebook_that_fails_makes_the_command_fail(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
     monkeypatch.setenv("CURATED_LOOPS_FIGURES", "/dev/null/nowhere")
-    assert reproduce.main(["--only", "01", *TINY]) == 1
+    assert reproduce.main(["--only", "00"]) == 1
     assert "FAILED" in capsys.readouterr().out
 
 

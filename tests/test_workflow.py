@@ -53,7 +53,7 @@ for _ in $(seq 600); do [ -e "$0.left" ] && [ -e "$0.right" ] && exit; sleep 0.1
 echo waited in vain; exit 1
 """
 AVOID = """
-mkdir "$0.busy" && sleep 3 && rmdir "$0.busy"
+mkdir "$0.busy" && sleep 2 && rmdir "$0.busy"
 """
 DRIVER = """
 import json, sys
