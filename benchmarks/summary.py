@@ -15,9 +15,10 @@ BLOCK = re.compile(r"(<!-- speed: made by benchmarks/summary.py -->\n).*?(<!-- /
 
 
 def tables(results: Path = RESULTS) -> str:
-    """Markdown: one table for each machine's folder in `results`."""
+    """Markdown: one table for each machine's folder in `results`, folded but for the first."""
     found = {folder: [name for name in ROWS if (folder / f"{name}.csv").exists()] for folder in results.iterdir()}
-    return "\n".join(_table(folder, found[folder]) for folder in sorted(found) if found[folder])
+    ours = [_table(folder, found[folder]) for folder in sorted(found) if found[folder]]
+    return "\n".join(f"<details{' open' * (not i)}>\n{table}\n</details>\n" for i, table in enumerate(ours))
 
 
 def write() -> None:
@@ -38,7 +39,8 @@ def _table(folder: Path, names: list[str]) -> str:
     what = f"{gpu}{cpu['name']}, {cpu['cores']} cores, bf16 unit: {unit}"
     body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     when = "; ".join(f"{', '.join(those)} {then}" for then, those in measured.items())
-    return f"**{what}**\n\n| what | ours | instead | ratio |\n|---|---|---|---|\n{body}\nMedians: {when}.\n"
+    head = f"<summary><b>{what}</b></summary>\n\n| what | ours | instead | ratio |\n|---|---|---|---|\n"
+    return f"{head}{body}\nMedians: {when}.\n"
 
 
 def _training(table: pd.DataFrame) -> list[tuple[str, ...]]:
