@@ -16,7 +16,7 @@ from lib.profiles import Profile
 CLASS_COLOURS = (
     "#3f90da", "#94a4a2", "#92dadd", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#717581", "#bd1f01", "#b9ac70",
 )  # fmt: skip
-NAMED = 4  # classes of a figure in their colours, those that move furthest; ten cannot be told apart
+NAMED = 4  # classes of a figure in their colours, those that go furthest; ten cannot be told apart
 QUALITY = ("frechet_distance_evaluator", "precision", "recall")
 SETTINGS = [  # of a profile's `images` section, those a reader asks for
     "data", "network", "k", "menus", "lam", "airplane_gamma", "confidence_gamma", "rounds", "quality_rounds",
@@ -41,7 +41,7 @@ def class_shares(
 ) -> Figure:
     """Class shares over rounds: mean over seeds with a band from least to greatest, exact dynamics dashed.
 
-    The NAMED classes whose share changes most in any panel have their colours, the others are thin grey lines.
+    The NAMED classes whose share goes furthest in any panel have their colours, the others are thin grey lines.
 
     Args:
         panels: title -> (history of one arm's seeds, its exact dynamics or None).
@@ -83,10 +83,10 @@ def class_shares(
 
 
 def _movers(histories: list[pd.DataFrame], classes: int) -> list[int]:
-    """The NAMED classes whose mean share changes most from first to last round in any history, in order."""
+    """The NAMED classes whose mean share goes furthest from its start in any round of any history, in order."""
     columns = [f"share_{i}" for i in range(classes)]
     means = [history.groupby("round")[columns].mean() for history in histories]
-    moved = np.max([(mean.iloc[-1] - mean.iloc[0]).abs().to_numpy() for mean in means], axis=0)
+    moved = np.max([(mean - mean.iloc[0]).abs().max().to_numpy() for mean in means], axis=0)
     return sorted(np.argsort(-moved, kind="stable")[:NAMED].tolist())
 
 

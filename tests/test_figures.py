@@ -31,3 +31,15 @@ def test_solid_is_measured_dashed_is_exact_and_arms_have_their_names():
         assert [line.get_ydata().tolist() for line in panel.lines] == [
             t[arm]["share_0"].tolist() for t in (tables, exact)
         ]
+
+
+def test_classes_that_go_furthest_have_their_colours():
+    far = dict(zip(range(6), (0.01, 0.3, 0.02, 0.2, 0.4, 0.1), strict=True))
+    table = pd.DataFrame(
+        {"round": [0, 1, 2], "seed": 0} | {f"share_{i}": [0.1, 0.1 + x, 0.1] for i, x in far.items()}
+    )
+    [axis] = image_figures.class_shares({"x": (table, None)}, "abcdef", "x", per_row=1).axes
+    colours = [line.get_color() for line in axis.lines]
+    named = [image_figures.CLASS_COLOURS[i] for i in (1, 3, 4, 5)]  # back at the end, and counted all the same
+    assert colours == [image_figures.OTHERS] * 2 + named
+    assert [line.get_ydata()[1] for line in axis.lines[2:]] == [0.1 + far[i] for i in (1, 3, 4, 5)]
