@@ -8,6 +8,7 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -191,6 +192,23 @@ def test_exact_dynamics_mixes_in_real_images_by_lambda():
     )  # K = 1 stands still only without them
     assert blind["share_0"].to_numpy() == pytest.approx(found["share_0"].to_numpy(), abs=1e-12)
     assert blind["unchosen_entropy"].to_numpy() == pytest.approx(found["entropy"].to_numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "lam"), [(4, math.inf), (4, 0.5), (1, math.inf)])
+def test_a_perfect_model_on_many_samples_follows_the_exact_dynamics(k, lam):
+    rng = np.random.default_rng(0)
+    reward, label = torch.from_numpy(rng.normal(size=300)), torch.from_numpy(rng.integers(0, 3, 300))
+    task = SimpleNamespace(
+        groups=3, real=torch.zeros(9, 1), reward=lambda x: torch.ones(9), label=lambda x: label[:9]
+    )
+    run = fake_run(k, lam, reward if k > 1 else torch.zeros(300), label, 3)
+    shares = [f"share_{i}" for i in range(3)]
+    first = pd.DataFrame([{c: float((label == i).double().mean()) for i, c in enumerate(shares)}])
+    run.history, run.config.n_keep, run.config.n_pool, run.config.seed = first, 10**6, 400, 5
+    exact = image_experiments.exact_history(run, task)[shares]
+    found = image_experiments.finite_histories(run, task, repeats=200)
+    assert (found[shares] * 400).to_numpy() == pytest.approx((found[shares] * 400).round().to_numpy(), abs=1e-9)
+    assert found.groupby("round")[shares].mean().to_numpy() == pytest.approx(exact.to_numpy(), abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,16 @@ def test_points_of_the_data_measure_what_the_exact_start_says():
     found = experiments.toy_task(data, s, 0).measure(x, data.label(x))
     exact = experiments.exact_history(data, s, "control").iloc[0]
     assert found == pytest.approx({key: exact[key] for key in found}, abs=0.01)
+
+
+@pytest.mark.parametrize("arm", experiments.ARMS)
+def test_a_perfect_model_on_many_samples_follows_the_exact_dynamics(arm):
+    data = toy.gaussians()
+    settings = profiles.load("quick", {"toy.rounds": 3, "toy.grid": 64, "toy.n_keep": 200_000}).toy
+    exact = experiments.exact_history(data, settings, arm)
+    found = experiments.finite_histories(data, settings, arm, exact, 0, repeats=2)
+    assert found["tv_to_exact"].max() < 0.01
+    wide = found.groupby("round")[["mean_exp_reward", "in_mode_std"]].mean()
+    assert wide.to_numpy() == pytest.approx(exact[["mean_exp_reward", "in_mode_std"]].to_numpy(), abs=0.01)
+    seen = settings.n_keep * experiments.arm_parameters(arm, settings.k, settings.lam)[0]
+    assert (found["share_0"] * seen).to_numpy() == pytest.approx((found["share_0"] * seen).round(), abs=1e-6)
