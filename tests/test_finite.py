@@ -50,6 +50,7 @@ def test_histories_are_measured_on_as_many_samples_as_are_seen():
     table = finite.histories(lambda p: {"first": p[0]}, 8, PROB, REWARD, 4, 2, 50, seed=3, repeats=5)
     assert table.groupby("repeat")["round"].apply(list).tolist() == [[0, 1, 2]] * 5
     assert (table["first"] * 8).to_numpy() == pytest.approx((table["first"] * 8).round().to_numpy(), abs=1e-12)
+    assert table.query("round == 2")["first"].nunique() > 1  # each repeat is a loop of its own
     again = finite.histories(lambda p: {"first": p[0]}, 8, PROB, REWARD, 4, 2, 50, seed=3, repeats=2)
     assert again.equals(table[table["repeat"] < 2])
 

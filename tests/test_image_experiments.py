@@ -205,7 +205,14 @@ def test_a_perfect_model_on_many_samples_follows_the_exact_dynamics(k, lam):
     shares = [f"share_{i}" for i in range(3)]
     first = pd.DataFrame([{c: float((label == i).double().mean()) for i, c in enumerate(shares)}])
     run.history, run.config.n_keep, run.config.n_pool, run.config.seed = first, 10**6, 400, 5
-    exact = image_experiments.exact_history(run, task)[shares]
+    exact = image_experiments.exact_history(run, task)
+    if math.isfinite(
+        lam
+    ):  # without choice: a share of (lam / (1 + lam))^t is still that of p_0, the rest scores 1
+        left = (lam / (1 + lam)) ** np.arange(4)
+        expected = left * float(reward.mean()) + 1 - left
+        assert exact["unchosen_mean_reward"].to_numpy() == pytest.approx(expected, abs=1e-12)
+    exact = exact[shares]
     found = image_experiments.finite_histories(run, task, repeats=200)
     assert (found[shares] * 400).to_numpy() == pytest.approx((found[shares] * 400).round().to_numpy(), abs=1e-9)
     assert found.groupby("round")[shares].mean().to_numpy() == pytest.approx(exact.to_numpy(), abs=0.01)
