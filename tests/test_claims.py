@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import experiments, image_claims
-from lib.claims import Claim, own_claims, table, tour_claims, toy_claims, worst_gap
+from lib import experiments, image_claims, image_figures
+from lib.claims import Claim, explorer_claim, own_claims, story_claims, table, tour_claims, toy_claims, worst_gap
 from lib.experiments import Experiment
 
 COLLAPSE, TAKEN, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED, CHANCE = range(10)
@@ -186,3 +186,30 @@ def test_a_loop_that_stands_still_keeps_no_promise():
     assert held(image_claims.repeat_claims, 15.0, 256) == "FT"
     study = {f"K = {k}, disjoint": SimpleNamespace(histories=arms.get) for k in (2, 4)}
     assert [claim.holds for claim in image_claims.study_claims(study, 0)] == [False, False]
+
+
+def test_what_the_explorer_claims_falls_with_what_it_rests_on():
+    assert [explorer_claim(pd.DataFrame({"difference": [0.001, x]})).holds for x in (0.009, 0.011)] == [
+        True,
+        False,
+    ]
+
+    def held(pure, mixed):
+        stories = {
+            name: SimpleNamespace(setting=SimpleNamespace(lam=lam), curves=pd.DataFrame({"mean": mean}))
+            for name, lam, mean in (("pure", math.inf, pure), ("mixed", 1.0, mixed))
+        }
+        return [claim.holds for claim in story_claims(stories)]
+
+    assert held([0.1, 0.9, 0.96], [0.1, 0.5, 0.6]) == [True, True, True]
+    assert held([0.1, 0.97, 0.96], [0.1, 0.5, 0.6]) == [False, True, True]
+    assert held([0.1, 0.9, 0.96], [0.1, 0.6, 0.5]) == [True, False, True]
+    assert held([0.1, 0.9, 0.94], [0.1, 0.5, 0.6]) == [True, True, False]
+    assert held([0.1, 0.9, 0.96], [0.1, 0.5, 0.96]) == [True, True, False]
+
+
+def test_a_real_line_lies_where_real_images_score():
+    rows = {"round": [0, 1], "seed": 0, "recall": [0.5, 0.4]}
+    loops = SimpleNamespace(arms=("curated",), histories=lambda arm: pd.DataFrame(rows), exact={}, finite={})
+    [axis] = image_figures.arm_curves(loops, ["recall"], "x", {"recall": 0.8}).axes
+    assert [line.get_ydata() for line in axis.lines if line.get_linestyle() == "-."] == [[0.8, 0.8]]

@@ -4,12 +4,14 @@ KILLS=20 pytest tests/test_kill.py kills each loop that often.
 """
 
 import itertools
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -38,12 +40,17 @@ task = image_experiments.image_task(image_experiments.studio(settings), "airplan
 config = image_experiments.image_config(task, settings, "mixed", 0, 2)
 """,
 }
-BEFORE = """
-import itertools, os, signal, sys
+IMPORTS = """
+import itertools, json, os, signal, sys, threading, torch
 from lib import experiments, image_experiments, profiles, sealed, toy
 from lib.generators import training
 from lib.loop import retrain
-
+"""
+AFTER = """
+retrain(config).history.drop(columns="seconds").to_csv("history.csv", index=False)
+"""
+# Imports take longer than these loops: one process makes them, and each loop is a copy of it.
+NURSERY = """
 def die_in(write, count, halved):
     calls = itertools.count(1)
     def wrapped(*arguments):
@@ -55,27 +62,61 @@ def die_in(write, count, halved):
         os.kill(os.getpid(), signal.SIGKILL)
     return wrapped
 
-if sys.argv[1] == "half a file":
-    sealed.save_file = die_in(sealed.save_file, 2, True)
-elif sys.argv[1] == "before a rename":
-    os.replace = die_in(os.replace, 3, False)
-print("ready", flush=True)
-"""
-AFTER = """
-retrain(config).history.drop(columns="seconds").to_csv("history.csv", index=False)
+torch.optim.Adam([torch.zeros(1)])  # the first optimiser imports half of PyTorch
+assert len(os.listdir("/proc/self/task")) == threading.active_count() == 1, "a copy would lack the other threads"
+for line in sys.stdin:
+    folder, code, dies = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the loop prints is no answer
+        os.chdir(folder)
+        os.environ["CURATED_LOOPS_RUNS"] = folder + "/runs"
+        if dies == "half a file":
+            sealed.save_file = die_in(sealed.save_file, 2, True)
+        elif dies == "before a rename":
+            os.replace = die_in(os.replace, 3, False)
+        exec(code)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def start(folder, loop, dies=""):
+class Loop:
     """A loop that has just begun, or goes on, in a folder; it may kill itself in its second or third write."""
-    folder.mkdir(exist_ok=True)
+
+    def __init__(self, nursery, folder, loop, dies=""):
+        folder.mkdir(exist_ok=True)
+        self.nursery = nursery
+        nursery.stdin.write(json.dumps([str(folder), LOOPS[loop] + AFTER, dies]) + "\n")
+        nursery.stdin.flush()
+        self.pid = int(nursery.stdout.readline())
+
+    def kill(self):
+        with suppress(ProcessLookupError):  # it was at its end
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self):
+        """The exit code; of what was killed, the signal's number with a minus."""
+        return int(self.nursery.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    environment = os.environ | {"PYTHONPATH": str(paths.PROJECT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTS + NURSERY], env=environment, text=True, **pipes
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+def anew(folder, loop):
+    """The same command again, in a process of its own."""
     environment = os.environ | {"CURATED_LOOPS_RUNS": str(folder / "runs"), "PYTHONPATH": str(paths.PROJECT)}
-    command = [sys.executable, "-c", BEFORE + LOOPS[loop] + AFTER, dies]
-    child = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    child.stdout.readline()  # imports are over: from here on the loop works
-    return child
+    folder.mkdir(exist_ok=True)
+    subprocess.run([sys.executable, "-c", IMPORTS + LOOPS[loop] + AFTER], cwd=folder, env=environment, check=True)
 
 
 def results(folder):
@@ -97,27 +138,28 @@ def assert_same(broken, whole):
     assert not list(broken.rglob("*.damaged-*")), "a kill leaves no file that looks whole and is not"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="copies of a process: Linux")
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path, loop):
+def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path, nursery, loop):
     whole, moments = tmp_path / "whole", random.Random(0)
-    child = start(whole, loop)
     began = time.perf_counter()
-    assert child.wait() == 0
+    assert Loop(nursery, whole, loop).wait() == 0
     seconds = time.perf_counter() - began
     killed, finished, attempt = 0, 0, itertools.count()
     while killed < KILLS:
         broken, i = tmp_path / f"broken_{finished}", next(attempt)
-        child = start(broken, loop, ["", "half a file", "", "before a rename"][i % 4])
+        child = Loop(nursery, broken, loop, ["", "half a file", "", "before a rename"][i % 4])
         if i % 2 == 0:
             time.sleep(moments.uniform(0, 0.4 * seconds))
-            child.send_signal(signal.SIGKILL)
-        if child.wait() == -signal.SIGKILL:
+            child.kill()
+        code = child.wait()
+        if code == -signal.SIGKILL:
             killed += 1
         else:  # it was at its end: the next kills get a new run
-            assert child.returncode == 0
+            assert code == 0
             assert_same(broken, whole)
             finished += 1
     broken = tmp_path / f"broken_{finished}"
-    assert start(broken, loop).wait() == 0
+    anew(broken, loop)
     assert_same(broken, whole)
     print(f"{loop}: {killed} kills, {finished + 1} of {finished + 1} runs as if there had been none")
