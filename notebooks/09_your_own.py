@@ -266,7 +266,7 @@ products.listing(pd.DataFrame(rows))
 # %% [markdown]
 # **Finding.** The same three lines of reading hold for points, for a generator without a network and for a table:
 # curated only, what people like takes over and the rest dies; with real data everything stays and people still
-# get more of what they like; without choice, only the generator's own error moves things.
+# get more of what they like; without choice, only chance and the generator's own error move things.
 #
 # **Where we differ from the paper.** All three experiments are ours, and so are the verdicts below. Theorem 2.1
 # asks for a reward with an upper end that $p_0$ reaches with some probability: the ring's has one, the flowers'
