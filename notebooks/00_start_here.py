@@ -136,8 +136,9 @@ products.stored("02_samples", "quick")
 # paper does not state. At `quick`, the rows on CIFAR-10 are about the digits that stand in for it. Each of the
 # folders `cifar*` holds one run or two, so its row "CIFAR-10, repeats" compares two at most; [notebook
 # 07](07_repeated_runs.ipynb) compares three. "By chance" in a claim is what drawing a finite number of samples
-# does by itself (section 7): less than the loss of the most uneven, or the distance of the two furthest, of as
-# many loops of a perfect model without choice, which one set in twenty exceeds.
+# does by itself (section 7): on the toys, as far as the furthest of twenty loops of a perfect model; on images,
+# the loss of the most uneven, or the distance of the two furthest, of as many loops of a perfect model without
+# choice, which one set in twenty exceeds.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
