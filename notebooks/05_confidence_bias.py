@@ -126,9 +126,9 @@ products.show_verdicts(
 # $r(x) = \gamma \max_i q_i(x)$ with $\gamma = 15$. What this reward can do depends on how sure its classifier
 # already is. A *fitted* classifier gives nearly all samples a confidence close to 1: little is left to choose by.
 # One trained with label smoothing and stopped early (*smoothed*) stays unsure of many samples. On digits the
-# fitted one is saturated, on CIFAR-10 it is not ($p_0$'s samples score 10.9 of 15); of the paper's we know the
-# accuracy alone. We show both where the profile has both, since showing only the one that agrees with the paper
-# would be tuning the claim.
+# fitted one is saturated, on CIFAR-10 it is not ($p_0$'s samples score 10.9 of 15 in the record); of the paper's
+# we know the accuracy alone. We show both where the profile has both, since showing only the one that agrees with
+# the paper would be tuning the claim.
 
 # %%
 studio = image_experiments.studio(images)
