@@ -220,8 +220,10 @@ pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in lo
 #   class grows, against the exact curve, by which choice alone would take it down; but it grows slowly and beside
 #   three others: curation even slows the loss of entropy, we take it because it weeds out the blur.
 # - **A saturated reward hardly rises.** With the fitted classifier nearly all samples have a confidence close to
-#   1, and what a round of choice gains, a round of retraining loses. With the smoothed classifier the curated-only
-#   loop's mean reward rises as the paper shows; with two thirds real data it rises by little.
+#   1, and what a round of choice gains, a round of retraining loses; with two thirds real data the reward even
+#   falls a little, where the exact loop and a perfect model gain at once. With the smoothed classifier the
+#   curated-only loop's mean reward rises as the paper shows, more slowly than the exact one; with two thirds real
+#   data it rises by little.
 # - **Real data keeps the classes even** with both classifiers. What reward the exact mixed loop gains comes mostly
 #   from the real images, which score higher than $p_0$'s, and not from choice: without choice ($K = 1$, in the
 #   tables above) it would gain as much with the fitted classifier, and four fifths of it with the smoothed one.
