@@ -317,7 +317,7 @@ def lemma_2_1(table: pd.DataFrame) -> Figure:
 
 
 def lemma_2_2(table: pd.DataFrame) -> Figure:
-    """E[e^r], Var[e^r], gain over bound less 1 of the curated-only loop: a row a data set, a colour a menu size."""
+    """E[e^r], Var[e^r], gain over bound less 1, curated only: a row a data set, a colour a menu size."""
     figure, axes = subplots(table["data"].nunique(), 3, 7.2, 4.4, sharex=True)
     table = table.assign(ratio=table["gain"] / table["bound"] - 1)
     labels = (r"$E_{p_t}[e^r]$", r"$\mathrm{Var}_{p_t}[e^r]$", "gain / bound $-$ 1")

@@ -188,7 +188,7 @@ for what, value in (gaps | stds).items():
 #   anything that chance does to a perfect model (second row, third panel). Curation works against the widening in
 #   the rewarded mode, whose outer points are chosen less often. Smaller errors show in every arm: $p_0$ itself is
 #   wider than the data, the mixed loop stays so, and the curated-only loop, at its end, keeps about as little on
-#   the flat top as the worst of the twenty (first panels of the second row) and more variance of $e^r$ than any.
+#   the flat top as the worst of the twenty (second row, second panel), and more variance of $e^r$ than any.
 # - **Chance is visible, and it is no model error.** The control's shares wander, too (last panel), but hardly
 #   further than those of a perfect model that draws as many samples. Real data hold them.
 # - **The sampler is part of that error, not all of it.** Both reverse variances end above the exact width here,
