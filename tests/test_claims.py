@@ -189,10 +189,8 @@ def test_a_loop_that_stands_still_keeps_no_promise():
 
 
 def test_what_the_explorer_claims_falls_with_what_it_rests_on():
-    assert [explorer_claim(pd.DataFrame({"difference": [0.001, x]})).holds for x in (0.009, 0.011)] == [
-        True,
-        False,
-    ]
+    assert explorer_claim(pd.DataFrame({"difference": [0.001, 0.009]})).holds
+    assert not explorer_claim(pd.DataFrame({"difference": [0.001, 0.011]})).holds
 
     def held(pure, mixed):
         stories = {

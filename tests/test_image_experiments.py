@@ -127,9 +127,8 @@ def test_one_control_serves_both_rewards(airplane, digits):
 
 
 def test_claims_and_figures_take_what_the_experiment_gives(airplane, digits):
-    claims = image_claims.airplane_claims(airplane, 0, 5.0) + image_claims.bias_claims(
-        airplane, "fitted", 15.0, 192
-    )
+    claims = image_claims.airplane_claims(airplane, 0, 5.0)
+    claims += image_claims.bias_claims(airplane, "fitted", 15.0, 192)
     claims += image_claims.quality_claims(airplane)
     assert {type(c.holds) for c in claims} == {bool}
     names = image_experiments.class_names(digits.images)
@@ -187,9 +186,8 @@ def test_exact_dynamics_mixes_in_real_images_by_lambda():
     pool = torch.full((10,), 7.0), torch.ones(10, dtype=torch.long)  # equal rewards: choice changes nothing
     found = image_experiments.exact_history(fake_run(4, 0.5, *pool, 2), real)
     assert found["share_0"].to_numpy() == pytest.approx([0, 2 / 3, 2 / 3 + (2 / 3) / 3], abs=1e-12)
-    blind = image_experiments.exact_history(
-        fake_run(1, 0.5, *pool, 2), real
-    )  # K = 1 stands still only without them
+    # without real images K = 1 would stand still
+    blind = image_experiments.exact_history(fake_run(1, 0.5, *pool, 2), real)
     assert blind["share_0"].to_numpy() == pytest.approx(found["share_0"].to_numpy(), abs=1e-12)
     assert blind["unchosen_entropy"].to_numpy() == pytest.approx(found["entropy"].to_numpy(), abs=1e-12)
 
@@ -206,9 +204,8 @@ def test_a_perfect_model_on_many_samples_follows_the_exact_dynamics(k, lam):
     first = pd.DataFrame([{c: float((label == i).double().mean()) for i, c in enumerate(shares)}])
     run.history, run.config.n_keep, run.config.n_pool, run.config.seed = first, 10**6, 400, 5
     exact = image_experiments.exact_history(run, task)
-    if math.isfinite(
-        lam
-    ):  # without choice: a share of (lam / (1 + lam))^t is still that of p_0, the rest scores 1
+    if math.isfinite(lam):
+        # without choice: a share of (lam / (1 + lam))^t is still that of p_0, the rest scores 1
         left = (lam / (1 + lam)) ** np.arange(4)
         expected = left * float(reward.mean()) + 1 - left
         assert exact["unchosen_mean_reward"].to_numpy() == pytest.approx(expected, abs=1e-12)
