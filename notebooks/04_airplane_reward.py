@@ -217,7 +217,8 @@ Markdown(f"*{caption}*" if study else "*Not compared at this profile: its `study
 # Of the digits that stand in for CIFAR-10 at `quick`:
 #
 # - **The rewarded class takes over, by choice alone.** Its share and the mean reward follow the exact curve, which
-#   knows no model; in the control the share does not rise. This is curation, and nothing else.
+#   knows no model, a little late in the first two rounds; in the control the share does not rise. This is
+#   curation, and nothing else.
 # - **The Fréchet distance grows for two reasons.** Most of the growth is curation: nine classes are gone, so the
 #   features' law is that of one class, and real images of that class alone would be nearly as far from all real
 #   ones (table above); recall falls and precision rises, since what is left looks real. A part is model error: the
