@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one door: sets up .venv from the committed lock, then hands over to lib/reproduce.py.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 UV_VERSION=0.13.8
 
 usage() {
@@ -53,14 +53,16 @@ find_python() {
 
 set_up() {
   local stamp=.venv/.curated-loops wanted python extras=(--extra dev)
-  if [ "${1:-}" = bench ]; then stamp+=-bench extras+=(--extra bench); fi
-  wanted=$(cat pyproject.toml uv.lock run_all.sh | cksum)
-  if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+  if [ "$1" = bench ]; then stamp+=-bench extras+=(--extra bench); fi
+  # The folder, too: a copied or moved environment would import lib/ from where it was made.
+  wanted=$(cat pyproject.toml uv.lock run_all.sh <(pwd -P) | cksum)
+  if .venv/bin/python -c '' 2>/dev/null && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   python=$(find_python)
-  if [ ! -x .venv/bin/python ]; then
+  # One without pip was interrupted while it was made, or the Python behind it is gone.
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     echo "Setting up .venv ($("$python" --version)) from uv.lock: downloads from PyPI, about 6 GB once installed"
     echo "(PyTorch's build for Linux brings its CUDA libraries)."
-    "$python" -m venv .venv || {
+    "$python" -m venv --clear .venv || {
       echo "run_all.sh: could not make .venv; on Debian: apt-get install python3-venv" >&2
       exit 2
     }
@@ -73,13 +75,15 @@ set_up() {
   echo "$wanted" >"$stamp"
 }
 
+command=
 for argument in "$@"; do
-  case "$argument" in -h | --help)
+  case "$argument" in
+  -h | --help)
     usage
     exit 0
     ;;
+  bench | setup) command=$argument ;;
   esac
 done
-set_up "${1:-}"
-if [ "${1:-}" = setup ]; then exit 0; fi
+set_up "$command"
 exec .venv/bin/python -m lib.reproduce "$@"

@@ -47,6 +47,12 @@ def read(line: str) -> News | None:
     return News(found["name"], found["seconds"] and float(found["seconds"]), found["error"])
 
 
+def environment() -> dict[str, str]:
+    """ENVIRONMENT, and this tree's `lib` before any that is installed: kernels start in notebooks/."""
+    known = os.environ.get("PYTHONPATH")
+    return ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([str(paths.PROJECT), *([known] if known else [])])}
+
+
 def run(name: str, log: Path, command: list[str]) -> int:
     """Run a command from the project's folder, again where its kernel died at the start; its exit code."""
     # Whoever reads this line is gone after a kill of run_all.sh: the job then ends here, on a broken pipe.
@@ -55,7 +61,7 @@ def run(name: str, log: Path, command: list[str]) -> int:
     for _ in range(KERNEL_STARTS):
         with open(log, "w") as file:
             code = subprocess.run(
-                command, cwd=paths.PROJECT, env=os.environ | ENVIRONMENT, stdout=file, stderr=file
+                command, cwd=paths.PROJECT, env=os.environ | environment(), stdout=file, stderr=file
             ).returncode
         if code == 0 or KERNEL_DIED not in last_line(log):
             break

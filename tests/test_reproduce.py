@@ -1,12 +1,13 @@
 """The command line: refuses nonsense in one line before anything is written, and runs what it is asked to."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from lib import controls, paths, report, reproduce, step
+from lib import controls, paths, products, profiles, report, reproduce, step, workflow
 from lib.checks import BadInput
 
 
@@ -103,8 +104,82 @@ def test_a_notebook_that_fails_makes_the_command_fail(capsys, tmp_path, monkeypa
     assert "FAILED" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("error", [None, "no room"])
+def test_a_report_that_fails_makes_the_command_fail(error, capsys, monkeypatch):
+    products.verdicts([], "00_start_here", profiles.load("quick"))
+    news = {name: step.News(name, 1.0, None) for name in ("00_start_here", "report")}
+    news["report"] = step.News("report", 1.0, error)
+    monkeypatch.setattr(workflow, "run", lambda *_, **__: news)
+    assert reproduce.main(["--only", "00"]) == int(error is not None)
+    assert ("Report: " in capsys.readouterr().out) is (error is None)
+
+
 def test_headless_runs_are_told_that_nobody_moves_a_slider():
     assert step.ENVIRONMENT[controls.HEADLESS] == "1"
+
+
+FAKE = """#!/usr/bin/env bash
+echo "${0##*/} $*" >>calls
+if [ "$*" = "-m venv --clear .venv" ]; then
+  rm -rf .venv
+  mkdir -p .venv/bin
+  cp "$0" .venv/bin/python
+  cp "$0" .venv/bin/uv
+fi
+if [ "$*" = "-m pip --version" ] && [ -e no-pip ]; then exit 1; fi
+"""
+
+
+def set_up(home, *, command="setup"):
+    """What run_all.sh calls in a folder where Python, pip and uv only say how they were called."""
+    (home / "calls").unlink(missing_ok=True)
+    (home / "bin").mkdir(exist_ok=True)
+    (home / "bin" / "python3").write_text(FAKE)
+    (home / "bin" / "python3").chmod(0o755)
+    for name in ("pyproject.toml", "uv.lock"):
+        (home / name).write_text("")
+    (home / "run_all.sh").write_text((paths.PROJECT / "run_all.sh").read_text())
+    environment = os.environ | {"PATH": f"{home / 'bin'}:{os.environ['PATH']}"}
+    subprocess.run(["bash", str(home / "run_all.sh"), *command.split()], env=environment, check=True)
+    calls = (home / "calls").read_text()
+    return {"venv": "-m venv" in calls, "uv": "uv sync" in calls, "last": calls.splitlines()[-1]}
+
+
+def test_the_environment_is_made_once_and_again_where_it_cannot_be_trusted(tmp_path):
+    home = tmp_path / "here"
+    home.mkdir()
+    last = "python -m lib.reproduce setup"
+    assert set_up(home) == {"venv": True, "uv": True, "last": last}
+    assert set_up(home) == {"venv": False, "uv": False, "last": last}
+    (home / ".venv" / ".curated-loops").unlink()
+    (home / "no-pip").touch()  # interrupted before pip was there
+    assert set_up(home)["venv"]
+    (home / "no-pip").unlink()
+    (home / ".venv" / "bin" / "python").unlink()
+    (home / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")  # that Python was removed
+    assert set_up(home)["venv"]
+    moved = home.rename(tmp_path / "there")  # lib/ is imported from a path that is written down
+    assert set_up(moved) == {"venv": False, "uv": True, "last": last}
+
+
+def test_the_command_may_stand_behind_its_options(tmp_path):
+    assert set_up(tmp_path, command="--only choice bench")["uv"]
+    assert (tmp_path / ".venv" / ".curated-loops-bench").exists()
+    assert reproduce.main(["setup", "--only", "01"]) == 2
+    assert reproduce.main(["setup"]) == 0
+
+
+def test_the_script_works_through_a_link(tmp_path):
+    set_up(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "loops"
+    link.symlink_to(tmp_path / "run_all.sh")
+    subprocess.run(["bash", str(link), "setup"], cwd=tmp_path / "elsewhere", check=True)
+    assert (tmp_path / "calls").read_text().endswith("-m lib.reproduce setup\n")
+
+
+def test_a_kernel_imports_this_tree():
+    assert step.environment()["PYTHONPATH"].split(os.pathsep)[0] == str(paths.PROJECT)
 
 
 def test_help_needs_no_environment(tmp_path):

@@ -151,7 +151,7 @@ def test_the_script_passes_its_arguments_on_as_they_are(canary, tmp_path):
     (home / ".venv" / "bin").mkdir(parents=True)
     for name in ("run_all.sh", "pyproject.toml", "uv.lock"):
         (home / name).write_bytes((paths.PROJECT / name).read_bytes())
-    sums = ["bash", "-c", "cat pyproject.toml uv.lock run_all.sh | cksum"]
+    sums = ["bash", "-c", "cat pyproject.toml uv.lock run_all.sh <(pwd -P) | cksum"]
     stamp = subprocess.run(sums, cwd=home, capture_output=True, check=True)
     (home / ".venv" / ".curated-loops").write_bytes(stamp.stdout)
     python = home / ".venv" / "bin" / "python"
