@@ -43,7 +43,7 @@ class Page:
     Attributes:
         name: of the notebook, without ending.
         title: its first heading.
-        body: HTML.
+        body: HTML; links to other notebooks end in .ipynb.
         picture: its first picture as a data URI; None if it has none.
         profile: at which it was run.
         claims: rows of its claims table at that profile: claim, paper, ours, measured.
@@ -71,14 +71,26 @@ def build(notebooks: Iterable[Path], figures: Path, folder: Path) -> Path:
     pages = [render(notebook, figures) for notebook in notebooks]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    links = "".join(f'<a href="{page.name}.html">{page.name}</a>' for page in pages)
+    names = [page.name for page in pages]
+    links = "".join(f'<a href="{name}.html">{name}</a>' for name in names)
     for page in pages:
         nav = f'<nav><a href="index.html">{TITLE}</a>{links}</nav>'
-        (folder / f"{page.name}.html").write_text(_document(page.title, nav + page.body))
+        body = _linked(page.body, names, "{}.html")
+        (folder / f"{page.name}.html").write_text(_document(page.title, nav + body))
     (folder / "index.html").write_text(_document(TITLE, _front(pages, "{}.html")))
-    bodies = "".join(f'<article id="{page.name}">{page.body}</article>' for page in pages)
-    (folder / "whole.html").write_text(_document(TITLE, _front(pages, "#{}") + bodies))
+    articles = [f'<article id="{page.name}">{_linked(page.body, names, "#{}")}</article>' for page in pages]
+    (folder / "whole.html").write_text(_document(TITLE, _front(pages, "#{}") + "".join(articles)))
     return folder / "index.html"
+
+
+def _linked(body: str, names: list[str], link: str) -> str:
+    """Links between notebooks, as `link` of a name; of one that is not among `names` the words are left."""
+
+    def one(found: re.Match) -> str:
+        name, words = found.groups()
+        return f'<a href="{link.format(name)}">{words}</a>' if name in names else words
+
+    return re.sub(r'<a href="(\w+)\.ipynb">(.*?)</a>', one, body, flags=re.DOTALL)
 
 
 def print_pdf(page: Path, target: Path) -> bool:
@@ -99,7 +111,6 @@ def render(notebook: Path, figures: Path) -> Page:
     _gifs_to_html(content)
     exporter = _Exporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(content)
-    body = re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', body)
     heading = re.search(r"^# (.+)$", content.cells[0].source, re.MULTILINE)
     picture = re.search(r'src="(data:image/[^"]+)"', body)
     table = figures / f"{notebook.stem}_claims.csv"

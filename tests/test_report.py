@@ -79,6 +79,18 @@ def test_links_lead_somewhere(site):
             assert (site / target).exists(), (page.name, target)
 
 
+def test_the_one_page_and_a_part_of_the_site_point_at_nothing_that_is_not_there(site, tmp_path):
+    whole = (site / "whole.html").read_text()
+    assert not re.search(r'href="\w+\.(html|ipynb)"', whole)
+    assert set(re.findall(r'href="#(\w+)"', whole)) <= set(re.findall(r'id="(\w+)"', whole))
+    report.build(
+        [paths.NOTEBOOKS / f"{name}.ipynb" for name in ("00_start_here", "08_explorer")], FIGURES, tmp_path
+    )
+    there = {path.name for path in tmp_path.glob("*.html")}
+    assert set(re.findall(r'href="(\w+\.html)"', (tmp_path / "00_start_here.html").read_text())) <= there
+    assert "01_population" in (tmp_path / "00_start_here.html").read_text()
+
+
 def test_a_moving_picture_is_kept(site):
     assert "data:image/gif;base64," in (site / "08_explorer.html").read_text()
 
@@ -95,7 +107,7 @@ def test_a_notebook_without_figures_or_claims_is_still_a_page(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
     front = report.build([notebook], tmp_path, tmp_path / "site")
     assert "Words &amp; more" in front.read_text()
-    assert 'href="01_population.html"' in (tmp_path / "site" / "00_words.html").read_text()
+    assert "See next." in (tmp_path / "site" / "00_words.html").read_text()  # whose page is not here
 
 
 def test_the_command_says_where_the_report_is_and_that_paper_needs_a_browser(capsys, tmp_path, monkeypatch):
