@@ -50,6 +50,9 @@ class ClassifierSettings:
     classes: int = 10
 
 
+LEAST = ClassifierSettings("digits", width=0.01, classes=1)  # to try options on, apart from any card
+
+
 class Classifier:
     """Class probabilities and features of stored images.
 
@@ -125,7 +128,12 @@ class Classifier:
         Args:
             path: the .safetensors file.
             options: `device` and `precision` of the constructor.
+
+        Raises:
+            BadInput: the file is no classifier's, or its card does not describe it; what is wrong with `options`
+                has the constructor's own error.
         """
+        cls(LEAST, **options)  # the caller's mistakes are none of the card's
         state, card = load_weights(path)
         require("classifier" in card, "weights", str(path), "a classifier's")
         with as_described(path):
@@ -244,7 +252,8 @@ def train_classifier(
             `lib.generators.training.train`; each normalises over its own rows.
         device: where to train.
         precision: as in `Classifier`.
-        checkpoint: file (.safetensors) that holds the state after each epoch while training runs.
+        checkpoint: file (.safetensors) that holds the state after each epoch while training runs; one of another
+            training, or of one on other data, is refused.
         after_epoch: called with (epochs done, mean loss, classifier), e.g. to log the accuracy.
     """
     classifier = Classifier(settings, seed=seed, device=device, precision=precision)
@@ -264,6 +273,10 @@ def train_classifier(
         "lr": lr, "weight_decay": weight_decay, "muon_lr": muon_lr, "small_epochs": small_epochs, "shards": shards,
         "network": {name: list(value.shape) for name, value in net.state_dict().items()},
     }  # fmt: skip
+    if checkpoint:
+        data = {"images": images, "labels": labels}
+        about |= {name: sealed.content_digest({name: part.cpu().contiguous()}, "") for name, part in data.items()}
+        about["precision"] = classifier.precision
     start = _resume(checkpoint, about, net, optimisers) if checkpoint else 0
     # each shard has its own running statistics (those of the first are kept) and everybody's parameters
     nets = [net, *(copy.deepcopy(net, {id(p): p for p in net.parameters()}) for _ in range(shards - 1))]

@@ -22,7 +22,14 @@ from lib.generators.networks import ConvSettings, MlpSettings
 from lib.seeds import derive
 from lib.weights import load_weights
 
-MAKES = ("p0", "reward", "evaluator", "digits", "score")
+READS = {  # options of the command line
+    "p0": ("folder", "work", "device", "steps", "start"),
+    "reward": ("folder", "work", "device"),
+    "evaluator": ("folder", "work", "device"),
+    "digits": ("folder", "work"),
+    "score": ("folder", "work", "device"),
+}
+TOLD = ("training", "seconds", "commit", "device")  # of the weights from which a training went on
 # The reward's recipe gave the weights in checkpoints/: test accuracy 0.9015 (seed 1, float32, two cores of an AMD
 # EPYC, 6,085 s, commit 0b84410118).
 CLASSIFIERS = {
@@ -59,16 +66,23 @@ def p0(
         device: where to train.
         seed: of weights, minibatches and noise.
         steps: optimiser steps.
-        start: trained weights with a card to go on from, with a fresh optimiser; a new network by default.
+        start: trained weights with a card to go on from, with a fresh optimiser and minibatches of its own; a new
+            network by default.
+
+    Raises:
+        BadInput: `start` holds another network, or its card lacks what goes into the new one.
     """
     flow = Flow(ConvSettings(), seed=seed, device=device, flip=True)
     before, checkpoint = {}, work / "p0.safetensors"
     if start:
-        checkpoint = work / f"p0-from-{sealed.file_sha256(start)[:8]}.safetensors"
-        state, card = load_weights(start)
-        flow.load_state_dict(state)
-        before = {"before": {key: card[key] for key in ("training", "seconds", "commit", "device")}}
-        seed = derive(seed, "continued", index=card["training"]["steps"])
+        sha256 = sealed.file_sha256(start)
+        checkpoint = work / f"p0-from-{sha256[:8]}.safetensors"
+        other, card = Flow.load(start), load_weights(start)[1]
+        require(other.settings == flow.settings, "--start", str(start), f"weights of {flow.settings}")
+        require(set(TOLD) <= set(card), "--start", str(start), f"weights with {', '.join(TOLD)} on their card")
+        flow.load_state_dict(other.state_dict())
+        before = {"before": {key: card[key] for key in TOLD}}
+        seed = derive(seed, f"continued from {sha256}", index=card["training"]["steps"])
     # Going on from the weights in checkpoints/ (Adam) by 1,300 of these steps took the Frechet distance on the
     # evaluator's features from 42.0 to 37.6, automobiles from 4.3 to 5.1 % and left cats at 19 % (float32, two
     # cores of an AMD EPYC, 5,376 s, commit 6cadc74cc5); the recorded loops begin with the weights in checkpoints/.
@@ -194,18 +208,33 @@ def score(folder: Path, work: Path, device: str, *, n: int = 5000, seed: int = 0
 
 def main() -> None:
     """The command line."""
+    parser = _parser()
+    asked = parser.parse_args()
+    try:
+        _require_read(asked)
+        _make(asked)
+    except BadInput as error:
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=MAKES)
+    parser.add_argument("what", choices=READS)
     parser.add_argument("--folder", type=Path, default=paths.CHECKPOINTS, help="where weights and cards go")
     parser.add_argument("--work", type=Path, default=paths.runs(), help="where unfinished training lies")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")
     parser.add_argument("--start", type=Path, help="weights from which p0 goes on")
-    asked = parser.parse_args()
-    try:
-        _make(asked)
-    except BadInput as error:
-        parser.error(str(error))
+    return parser
+
+
+def _require_read(asked: argparse.Namespace) -> None:
+    """What a target does not read is refused, not ignored."""
+    for name, default in vars(_parser().parse_args([asked.what])).items():
+        value = getattr(asked, name)
+        ignored = value != default and name not in ("what", *READS[asked.what])
+        shown = str(value) if isinstance(value, Path) else value
+        require(not ignored, f"--{name}", shown, f"left out: {asked.what} does not read it")
 
 
 def _make(asked: argparse.Namespace) -> None:

@@ -173,6 +173,20 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         briefly(checkpoint=tmp_path / "c.safetensors", label_smoothing=0.2)
 
 
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"images": IMAGES[1:257]}, "images"),
+        ({"labels": LABELS[1:257]}, "labels"),
+        ({"precision": "bf16"}, "precision"),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, other, named):
+    briefly(checkpoint=tmp_path / "c.safetensors")
+    with pytest.raises(BadInput, match=f"of this training; it has another {named}: delete it"):
+        briefly(**other, checkpoint=tmp_path / "c.safetensors")
+
+
 def test_shards_learn_as_well():
     split_up = trained(seed=0, epochs=3, settings=DIGITS, batch=64, augment=False, shards=2)
     assert split_up.accuracy(IMAGES[TEST], LABELS[TEST]) > 0.96
@@ -319,7 +333,15 @@ def test_pretraining_leaves_weights_with_cards_and_a_score(tmp_path, monkeypatch
     started = start.read_bytes()
     pretrain.p0(tmp_path, tmp_path, "cpu", steps=2, start=start)
     assert start.read_bytes() != started
-    assert json.loads(start.with_suffix(".json").read_text())["training"]["before"]["training"]["steps"] == 2
+    training = json.loads(start.with_suffix(".json").read_text())["training"]
+    assert training["before"]["training"]["steps"] == 2
+    pretrain.p0(tmp_path, tmp_path, "cpu", steps=2, start=start)  # as many steps again, on minibatches of its own
+    again = json.loads(start.with_suffix(".json").read_text())["training"]
+    assert again["before"]["training"]["seed"] == training["seed"] != again["seed"]
+    Flow(ConvSettings(channels=(32, 64), patch=8)).save(tmp_path / "bare.safetensors", {"training": {"steps": 2}})
+    with pytest.raises(BadInput, match=r"bare.*: must be weights with training, .*, device on"):
+        pretrain.p0(tmp_path, tmp_path, "cpu", steps=2, start=tmp_path / "bare.safetensors")
+    (tmp_path / "bare.safetensors").unlink()
     names = {"p0", "reward", "evaluator"}
     assert {path.name for path in tmp_path.glob("*.safetensors")} == {
         f"cifar_{name}.safetensors" for name in names
@@ -333,10 +355,19 @@ def test_pretraining_leaves_weights_with_cards_and_a_score(tmp_path, monkeypatch
         (["p0", "--device", "gpu"], "--device = 'gpu': must be one of cpu"),
         (["p0", "--start", "nowhere"], "--start = 'nowhere': must be a file"),
         (["score", "--folder", "nowhere"], "nowhere"),
+        (["p0", "--start", str(paths.CHECKPOINTS / "digits_p0.safetensors")], "must be weights of ConvSettings("),
+        (["p0", "--start", str(paths.CHECKPOINTS / "cifar_reward.safetensors")], "must be a flow's"),
+        (["digits", "--steps", "5"], "--steps = 5: must be left out: digits does not read it"),
+        (["digits", "--start", "x"], "--start = 'x': must be left out: digits does not read it"),
+        (["digits", "--device", "cuda"], "--device = 'cuda': must be left out: digits does not read it"),
+        (["reward", "--steps", "5"], "--steps = 5: must be left out: reward does not read it"),
+        (["score", "--start", "x"], "--start = 'x': must be left out: score does not read it"),
     ],
 )
 def test_pretraining_refuses_in_one_line(arguments, says, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("sys.argv", ["pretrain", *arguments, "--work", str(tmp_path)])
+    what, *others = arguments
+    away = ["--folder", str(tmp_path), "--work", str(tmp_path)]  # from what is committed
+    monkeypatch.setattr("sys.argv", ["pretrain", what, *away, *others])
     with pytest.raises(SystemExit):
         pretrain.main()
     assert says in capsys.readouterr().err.splitlines()[-1]

@@ -16,7 +16,7 @@ import torch
 from lib import experiments, image_experiments, paths, profiles, reproduce, sealed, toy
 from lib.checks import BadInput, NotFinite
 from lib.classifier import Classifier, ClassifierSettings
-from lib.generators.flow import Flow
+from lib.generators.flow import METHODS, Flow
 from lib.generators.networks import MlpSettings
 from lib.generators.training import NonFiniteLoss
 from lib.loop import retrain
@@ -79,12 +79,15 @@ def test_a_loss_that_is_not_finite_names_its_round_and_step(scratch):
     assert [path.stem for path in (scratch / "run").glob("round_*")] == ["round_000"]
 
 
-def test_samples_that_are_not_finite_are_no_images():
-    flow = Flow(NET)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_samples_that_are_not_finite_are_no_images(method, value):
+    flow = Flow(NET, method=method)
     with torch.no_grad():
-        flow.net.leave[-1].bias[0] = math.nan
-    with pytest.raises(NotFinite, match="batch 0 of the samples is not finite"):
+        flow.net.leave[-1].bias[0] = value
+    with pytest.raises(NotFinite, match=r"(not finite|no step small enough): the model has diverged$") as error:
         flow.sample(4, seed=0)
+    assert "\n" not in str(error.value)
 
 
 # --- disk ---
@@ -235,6 +238,35 @@ def test_a_card_that_does_not_describe_the_weights_is_one_line(tmp_path, card):
     with pytest.raises(BadInput, match=r"^weights .*p0\.safetensors: the card does not describe them") as error:
         Flow.load(tmp_path / "p0.safetensors")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"method": "rk4"}, BadInput, r"^method = 'rk4': must be one of"),
+        ({"ode_steps": 0}, BadInput, r"^ode_steps = 0: must be an integer"),
+        ({"precision": "x"}, BadInput, r"^precision = 'x': must be one of"),
+        ({"odesteps": 3}, TypeError, "unexpected keyword argument 'odesteps'"),
+        ({"device": "nowhere"}, RuntimeError, "nowhere"),
+    ],
+)
+def test_a_mistake_of_who_loads_is_not_blamed_on_the_weights(tmp_path, options, error, says):
+    Flow(NET).save(tmp_path / "p0.safetensors", {})
+    with pytest.raises(error, match=says):
+        Flow.load(tmp_path / "p0.safetensors", **options)
+    if options.keys() & {"precision", "odesteps", "device"}:
+        Classifier(ClassifierSettings("digits", 0.1)).save(tmp_path / "judge.safetensors", {})
+        with pytest.raises(error, match=says):
+            Classifier.load(tmp_path / "judge.safetensors", **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+@pytest.mark.parametrize("cls", [Flow, Classifier])
+def test_a_gpu_that_is_not_there_is_not_blamed_on_the_weights(tmp_path, cls):
+    cls(NET if cls is Flow else ClassifierSettings("digits", 0.1)).save(tmp_path / "x.safetensors", {})
+    with pytest.raises((RuntimeError, AssertionError), match=r"(?i)nvidia|cuda") as error:
+        cls.load(tmp_path / "x.safetensors", device="cuda")
+    assert not isinstance(error.value, BadInput)
 
 
 def test_an_unreadable_checkpoint_is_one_line_and_nothing_is_computed(scratch, monkeypatch):

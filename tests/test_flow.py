@@ -373,6 +373,15 @@ def test_a_loss_that_is_not_finite_names_the_step_and_leaves_the_good_checkpoint
     assert torch.equal(weights(resumed), weights(whole))
 
 
+@pytest.mark.parametrize("other", [{"ot": False}, {"flip": True}, {"precision": "bf16"}])
+def test_a_checkpoint_of_another_flow_is_refused(tmp_path, other):
+    path, options = tmp_path / "flow.safetensors", {"seed": 0, "batch": 8, "checkpoint_every": 2}
+    Flow(SMALL).fit(tiny_images(50), 3, checkpoint=path, **options)
+    assert len(Flow(SMALL).fit(tiny_images(50), 3, checkpoint=path, **options)) == 1
+    with pytest.raises(BadInput, match=f"of this training; it has another {next(iter(other))}: delete it"):
+        Flow(SMALL, **other).fit(tiny_images(50), 3, checkpoint=path, **options)
+
+
 def test_a_gradient_that_is_not_finite_is_caught_at_the_last_step_too():
     flow, calls = Flow(SMALL), itertools.count()
     loss = flow._loss
@@ -402,7 +411,7 @@ def test_the_published_size():
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_the_path_of_the_paper_settings(tmp_path, precision):
-    """U-Net, dopri5, warm-up, slow EMA, flips, not compiled: the `paper` profile's path at a tiny size."""
+    """U-Net, dopri5, warm-up, EMA on its ramp, flips, not compiled: the `paper` profile's path at a tiny size."""
     flow = Flow(UNET, method="dopri5", precision=precision, compiled=False, flip=True)
     options = {
         "lr": 2e-4,
@@ -521,7 +530,10 @@ def test_settings_survive_a_card():
         (ConvSettings(shape=(3, 8, 8), channels=(16, 64)), "multiples of 32"),
         (ConvSettings(shape=(3, 8, 8), channels=(32, 96)), "64 k at the last level"),
         (ConvSettings(shape=(3, 8, 8), channels=(32, 64), patch=3), "patch = 3"),
-        (ConvSettings(shape=(3, 6, 6), channels=(32, 64)), "multiples of 2 for 2 levels"),
+        (
+            ConvSettings(shape=(3, 6, 6), channels=(32, 64)),
+            r"height, width = \(6, 6\): must be multiples of 4 for 2 levels and patches of 2$",
+        ),
     ],
 )
 def test_impossible_networks_are_refused(settings, says):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from lib import sealed
 from lib.checks import BadInput
 from lib.generators.training import Ema, Mixture, NonFiniteLoss, learning_rate, train
 from lib.parallel import threads
@@ -75,6 +76,16 @@ def test_training_leaves_the_average_of_the_weights_not_the_last_ones():
     assert abs(average - now) > 0.01
 
 
+def test_the_averages_own_decay_acts_only_after_its_ramp():
+    """Up to about 9 / (1 - decay) updates, two decays give one average."""
+    short, long, rng = Ema(torch.zeros(1), 0.9), Ema(torch.zeros(1), 0.999), torch_rng(0)
+    for t in range(1, 100):
+        value = torch.randn(1, generator=rng)
+        short.update(value)
+        long.update(value)
+        assert torch.equal(short.average, long.average) == (t <= 80)
+
+
 def test_average_without_decay_follows_the_weights():
     ema = Ema(torch.tensor([1.0, 2.0]), 0.0)
     ema.update(torch.tensor([3.0, 4.0]))
@@ -127,13 +138,56 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": -1}, {"batch": 0}, {"lr": 0.0}, {"lr": math.nan}, {"decay": "step"}, {"ema_decay": 1.0}]
-)
+    "bad",
+    [
+        {"steps": -1}, {"batch": 0}, {"lr": 0.0}, {"lr": math.nan}, {"decay": "step"}, {"ema_decay": 1.0},
+        {"clip": 0.0}, {"clip": -1.0}, {"clip": math.nan}, {"clip": math.inf}, {"warmup": -1}, {"warmup": 0.5},
+        {"checkpoint_every": 0}, {"checkpoint_every": 1.5},
+    ],
+)  # fmt: skip
 def test_bad_training_options_are_refused_by_name(bad):
     net = linear()
     options = {"steps": 3, "seed": 0, "batch": 2, "lr": 0.1} | bad
-    with pytest.raises(BadInput, match=next(iter(bad))):
+    with pytest.raises(BadInput, match=f"^{next(iter(bad))} = .*: must be "):
         train(net, quadratic(net), DATA, **options)
+
+
+def interrupted(data, path, **options):
+    """A training that leaves a checkpoint of its second step behind, or goes on from it."""
+    net = linear()
+    options = {"seed": 0, "batch": 2, "lr": 0.1, "checkpoint": path, "checkpoint_every": 2} | options
+    return train(net, quadratic(net), data, 3, **options)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        DATA + 1,
+        DATA[:9],
+        DATA.int(),
+        Mixture([DATA, DATA + 1], [1, 2]),
+        Mixture([DATA[:5], torch.cat([DATA[5:], DATA + 1])], [1, 1]),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(scratch, other):
+    data, path = Mixture([DATA, DATA + 1], [1, 1]), scratch / "half.safetensors"
+    interrupted(data, path)
+    assert len(interrupted(Mixture([DATA.clone(), DATA + 1], [2, 2]), path)) == 1  # the same law goes on
+    with pytest.raises(BadInput, match="of this training; it has another data: delete it to start anew"):
+        interrupted(other, path)
+
+
+def test_a_checkpoint_of_another_identity_is_refused(scratch):
+    path = scratch / "half.safetensors"
+    interrupted(DATA, path, identity={"flip": True})
+    assert len(interrupted(DATA, path, identity={"flip": True})) == 1
+    with pytest.raises(BadInput, match="it has another flip: delete it"):
+        interrupted(DATA, path, identity={"flip": False})
+
+
+def test_data_are_read_whole_only_for_a_checkpoint(monkeypatch):
+    monkeypatch.delattr(sealed, "content_digest")
+    assert len(interrupted(DATA, None)) == 3
 
 
 def test_thread_count_is_restored():

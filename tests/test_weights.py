@@ -1,11 +1,13 @@
 """Weights on disk: what is written comes back, and a file that is not what it should be is refused unread."""
 
+import hashlib
 import json
 import pickle
 
 import pytest
 import torch
 
+from lib import paths
 from lib.checks import BadInput
 from lib.weights import load_weights, save_weights
 
@@ -45,7 +47,7 @@ def refusal(path) -> str:
 
 def test_weights_and_card_come_back(path):
     state, card = load_weights(path)
-    assert card == CARD
+    assert card == CARD | {"weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[name], STATE[name]) and state[name].dtype == STATE[name].dtype for name in STATE)
 
@@ -73,6 +75,36 @@ def test_half_precision_is_for_kernels_only(tmp_path):
     assert torch.equal(back["bias"], state["bias"])
     assert not torch.equal(back["kernel"], state["kernel"])
     torch.testing.assert_close(back["kernel"], state["kernel"], rtol=2**-11, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (3, 1), (1, 3), (3,)])
+def test_statistics_stay_whole_whatever_their_shape(tmp_path, shape):
+    state = {"kernel": STATE["kernel"], "mean": torch.tensor([125.307, 122.95, 113.865]).reshape(shape)}
+    save_weights(tmp_path / "half.safetensors", state, {}, half=True)
+    back, _ = load_weights(tmp_path / "half.safetensors")
+    assert torch.equal(back["mean"], state["mean"])
+    assert not torch.equal(back["kernel"], state["kernel"])
+
+
+def test_weights_of_another_card_are_refused(path, tmp_path):
+    """Nothing about the files is wrong: they have the same names and shapes, and are no pair."""
+    save_weights(tmp_path / "other.safetensors", STATE | {"bias": STATE["bias"] + 1}, CARD)
+    path.write_bytes((tmp_path / "other.safetensors").read_bytes())
+    assert "net.json is the card of other weights" in refusal(path)
+    path.with_suffix(".json").write_text(json.dumps(CARD))  # one that says nothing of it is believed
+    assert load_weights(path)[1] == CARD
+
+
+def test_a_flipped_bit_is_found(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "net.json is the card of other weights" in refusal(path)
+
+
+@pytest.mark.parametrize("card", sorted(paths.CHECKPOINTS.glob("*.json")), ids=lambda card: card.stem)
+def test_the_committed_weights_are_those_of_their_cards(card):
+    assert "weights_sha256" in load_weights(card.with_suffix(".safetensors"))[1]
 
 
 def test_a_pickle_under_the_name_is_refused_and_not_run(path, tmp_path):
@@ -114,4 +146,4 @@ def test_a_card_that_json_cannot_hold_leaves_the_old_files(path):
     with pytest.raises(TypeError):
         save_weights(path, {"kernel": torch.zeros(2)}, {"x": object()})
     assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == before
-    assert json.loads(before[1]) == CARD
+    assert json.loads(before[1]).items() >= CARD.items()

@@ -39,6 +39,7 @@ EVALUATIONS = {  # of the network: in each step, and once more at the start
 }  # fmt: skip
 # Adams-Bashforth: weights of the newest slope, the one before it, ..., by their number
 ADAMS_BASHFORTH = {2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12)}
+LEAST = MlpSettings((1, 1, 1), width=1, blocks=1)  # to try options on, apart from any card
 
 
 class Flow:
@@ -131,7 +132,8 @@ class Flow:
             tuple(data.rows.shape),
             f"(n, {', '.join(map(str, self.shape))})",
         )
-        options = {"label": "flow", **options}
+        own = {"ot": self.ot, "flip": self.flip, "precision": self.precision}
+        options = {"label": "flow", "identity": own, **options}
         few = threads(1) if isinstance(self.settings, MlpSettings) else nullcontext()
         with few, within_memory(f"batch = {batch} (images.batch of a profile)"):
             return train(
@@ -221,7 +223,12 @@ class Flow:
         Args:
             path: the .safetensors file.
             options: constructor arguments that replace the saved ones (device, precision, ode_steps, ...).
+
+        Raises:
+            BadInput: the file is no flow's, or its card does not describe it; what is wrong with `options` has
+                the constructor's own error.
         """
+        cls(LEAST, **options)  # the caller's mistakes are none of the card's
         state, card = load_weights(path)
         require("flow" in card, "weights", str(path), "a flow's")
         with as_described(path):
@@ -261,11 +268,17 @@ def integrate(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, *, method
 
     Returns:
         The state at t = 1.
+
+    Raises:
+        NotFinite: dopri5 found no step small enough. The others return what is then not finite.
     """
     require(method in METHODS, "method", method, f"one of {', '.join(METHODS)}")
     if method == "dopri5":
         ends = torch.tensor([0.0, 1.0], device=x.device)
-        return odeint(lambda t, y: velocity(y, t), x, ends, method="dopri5", rtol=1e-5, atol=1e-5)[1]
+        try:
+            return odeint(lambda t, y: velocity(y, t), x, ends, method="dopri5", rtol=1e-5, atol=1e-5)[1]
+        except AssertionError as error:  # so torchdiffeq says that its step underflows
+            raise NotFinite("dopri5 finds no step small enough: the model has diverged") from error
     times, recent = torch.linspace(0, 1, steps + 1, device=x.device), []
     for t, h in zip(times[:-1], times.diff(), strict=True):
         slope = velocity(x, t)

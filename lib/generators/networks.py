@@ -161,7 +161,7 @@ class ConvUNet(nn.Module):
         require(not s.attention or s.channels[-1] % 64 == 0, "channels", s.channels, "64 k at the last level")
         require(s.patch >= 1 and all(side % s.patch == 0 for side in s.shape[1:]), "patch", s.patch,
                 f"a divisor of height and width {tuple(s.shape[1:])}")  # fmt: skip
-        _require_halvable((0, *(side // s.patch for side in s.shape[1:])), len(s.channels))
+        _require_halvable(s.shape, len(s.channels), s.patch)
         pixels, features = s.shape[0] * s.patch**2, 2 * s.channels[0]
         self.patch = s.patch
         self.time = nn.Sequential(nn.Linear(64, features), nn.SiLU(), nn.Linear(features, features), nn.SiLU())
@@ -289,7 +289,8 @@ def _time_features(t: Tensor, n: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def _require_halvable(shape: Sequence[int], levels: int) -> None:
-    factor = 2 ** (levels - 1)
+def _require_halvable(shape: Sequence[int], levels: int, patch: int = 1) -> None:
+    factor = patch * 2 ** (levels - 1)
     fits = all(side % factor == 0 and side >= factor for side in shape[1:])
-    require(fits, "height, width", tuple(shape[1:]), f"multiples of {factor} for {levels} levels")
+    allowed = f"multiples of {factor} for {levels} levels" + (f" and patches of {patch}" if patch > 1 else "")
+    require(fits, "height, width", tuple(shape[1:]), allowed)

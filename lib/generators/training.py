@@ -3,7 +3,7 @@
 import copy
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -72,6 +72,11 @@ class Mixture:
         part = torch.bucketize(u[:, 0].contiguous(), self._edges[:-1], right=True)
         index = self._starts[part] + (u[:, 1] * self._sizes[part]).long()
         return self.rows[index.to(self.rows.device)]
+
+    def digest(self) -> str:
+        """SHA-256 of the rows, the parts' sizes and their weights: of all that decides what is drawn."""
+        held = {"rows": self.rows.cpu().contiguous(), "sizes": self._sizes, "edges": self._edges}
+        return sealed.content_digest(held, "")
 
 
 def as_mixture(data: "Mixture | Tensor") -> Mixture:
@@ -162,7 +167,9 @@ class _Updates:
 class Ema:
     """Exponential moving average of a tensor.
 
-    The decay starts small, min(decay, (1 + t) / (10 + t)), so that the average forgets its start.
+    The decay of update t is min(decay, (1 + t) / (10 + t)), small at first, so that the average forgets its start.
+    `decay` itself acts only after about 9 / (1 - decay) updates (8,990 at 0.999); until then the average reaches
+    back over about a tenth of the updates so far.
     """
 
     def __init__(self, values: Tensor, decay: float):
@@ -195,6 +202,7 @@ def train(
     prepare: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     shards: int = 1,
     label: str = "training",
+    identity: Mapping[str, object] | None = None,
 ) -> list[float]:
     """Minimise `loss` by Adam, or Muon and Adam, and leave the EMA weights in `net`.
 
@@ -211,11 +219,12 @@ def train(
         lr: peak learning rate of Adam, > 0.
         muon_lr: that of Muon on all convolution kernels but the first and the last; 0: Adam trains them, too.
         decay: one of DECAYS, see `learning_rate`.
-        warmup: steps of linear warm-up.
-        ema_decay: of the running average of the weights, in [0, 1).
-        clip: largest gradient norm.
+        warmup: steps of linear warm-up, an integer >= 0.
+        ema_decay: of the running average of the weights, in [0, 1). A limit: in trainings of fewer than about
+            9 / (1 - ema_decay) steps the average is shorter, and the same whatever the limit; see `Ema`.
+        clip: largest gradient norm, > 0 and finite.
         checkpoint: file (.safetensors) that holds weights, EMA, moments and step while training runs.
-        checkpoint_every: steps between two writes of it.
+        checkpoint_every: steps between two writes of it, an integer >= 1.
         prepare: (minibatch, rng) -> what `loss` gets as its minibatch, on the CPU; run in a worker thread
             one step ahead, so that it costs no time beside a step that is longer.
         shards: parts of each minibatch that are computed side by side, each in a thread of its own. On a
@@ -223,11 +232,13 @@ def train(
             busy neighbour costs its share and no more, and the result does not depend on thread counts.
             Several processes (`lib.distributed`) share them out; none may be without one.
         label: of the progress bar.
+        identity: what else tells this training from others, JSON-able: a checkpoint with another is refused.
 
     Returns:
         The loss of each step run in this call.
 
     Raises:
+        BadInput: also where `checkpoint` is of another training, or of one on other data.
         NonFiniteLoss: naming the step; `checkpoint` then still holds the last good state.
     """
     require(isinstance(steps, int) and steps >= 0, "steps", steps, "an integer >= 0")
@@ -239,6 +250,10 @@ def train(
     require(lr > 0 and math.isfinite(lr), "lr", lr, "a finite number > 0")
     require(muon_lr >= 0 and math.isfinite(muon_lr), "muon_lr", muon_lr, "a finite number >= 0")
     require(decay in DECAYS, "decay", decay, f"one of {', '.join(DECAYS)}")
+    require(isinstance(warmup, int) and warmup >= 0, "warmup", warmup, "an integer >= 0")
+    require(clip > 0 and math.isfinite(clip), "clip", clip, "a finite number > 0")
+    whole = isinstance(checkpoint_every, int) and checkpoint_every >= 1
+    require(whole, "checkpoint_every", checkpoint_every, "an integer >= 1")
     kernels = inner_kernels(net, skip_last=True) if muon_lr else []
     require(bool(kernels) == bool(muon_lr), "muon_lr", muon_lr, "0 for a network of fewer than 3 convolutions")
     if steps == 0:
@@ -252,6 +267,8 @@ def train(
     with flattened(net, kernels) as vector:
         updates, ema = _Updates(vector, kernels, lr, muon_lr), Ema(vector, ema_decay)
         about["network"] = [[list(p.shape), list(p.stride())] for p in _in_order(net, kernels)]
+        if checkpoint:
+            about |= {"data": data.digest()} | dict(identity or {})
         start = _resume(checkpoint, about, vector, updates, ema) if checkpoint else 0
         losses, pool = [], one_thread_each(shards)
         batches = _batches(data, range(start, steps), seed, batch, prepare, pinned=device.type == "cuda")
