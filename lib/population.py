@@ -26,6 +26,8 @@ STEP = 0.25  # of the trapezoid rule in u = log s; its error falls like exp(-pi^
 SPACING = 1 / 24  # between the reward levels that stand in for many distinct rewards
 POINTS = 8  # of the Lagrange interpolation between levels
 BLOCK = 4_000_000  # entries of the quadrature kernel held at a time
+ROWS = 240  # levels in a block of a larger kernel: near enough to one another to need about the same nodes
+WIDEST = 10_000_000  # span of a reward; the nodes of a wider one would take more than 2 GB
 
 
 class Rewards:
@@ -35,7 +37,7 @@ class Rewards:
     interpolation, and H is interpolated back with the same weights, so sum p H = 1 stays exact.
 
     Args:
-        reward: r of every atom, any shape, finite.
+        reward: r of every atom, any shape, finite, over a span of at most WIDEST.
     """
 
     def __init__(self, reward: np.ndarray):
@@ -46,6 +48,7 @@ class Rewards:
         flat = self.array.ravel()
         self.shift = float(flat.max())  # H is unchanged when a constant is added to r
         span = self.shift - float(flat.min())
+        require(span <= WIDEST, "span of reward", span, f"at most {WIDEST}")
         count = math.ceil(span / SPACING) + POINTS
         distinct, index = np.unique(flat, return_inverse=True)
         if len(distinct) <= count:
@@ -55,18 +58,26 @@ class Rewards:
             self.levels = (np.arange(count) - (count - 1)) * SPACING
             self.weights = _lagrange(flat - self.shift, self.levels)
         self.pool = self.weights.T.tocsr()  # its rows are summed in order: fast and reproducible
-        self._kernel: dict[int, tuple] = {}
+        self._kernel: dict[int, list[tuple]] = {}
 
-    def kernel(self, k: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Blocks of levels with exp(-s e^r) and s e^r exp(-s e^r) at the quadrature nodes for menus of k."""
+    def nodes(self, k: int) -> np.ndarray:
+        """u = log s at the quadrature nodes for menus of k."""
+        return np.arange(-math.log(k) - 40, 6 - self.levels[0], STEP)
+
+    def kernel(self, k: int) -> Iterator[tuple[slice, slice, np.ndarray, np.ndarray]]:
+        """Blocks of levels and of nodes with exp(-s e^r) and s e^r exp(-s e^r) there, for menus of k.
+
+        At all nodes before a block's, exp(-s e^r) is 1 to double precision, and at those behind it is 0.
+        """
         if k not in self._kernel:
-            u = np.arange(-math.log(k) - 40, 6 - self.levels[0], STEP)
-            rows = max(1, BLOCK // len(u))
-            blocks = [slice(i, i + rows) for i in range(0, len(self.levels), rows)]
-            if len(blocks) > 1:
-                return (_kernel_block(self.levels, block, u) for block in blocks)
-            self._kernel = {k: _kernel_block(self.levels, slice(None), u)}
-        return iter([self._kernel[k]])
+            u, n = self.nodes(k), len(self.levels)
+            rows = n if n * len(u) <= BLOCK else max(1, min(ROWS, BLOCK // len(u)))
+            blocks = [_band(self.levels, slice(i, i + rows), u) for i in range(0, n, rows)]
+            made = (_kernel_block(self.levels, block, u, nodes) for block, nodes in blocks)
+            if sum(rows * (nodes.stop - nodes.start) for _, nodes in blocks) > BLOCK:
+                return made
+            self._kernel = {k: list(made)}
+        return iter(self._kernel[k])
 
 
 def choice_weight(reward: "np.ndarray | Rewards", prob: np.ndarray, k: float) -> np.ndarray:
@@ -104,7 +115,6 @@ def step(
         float64, of the same shape, summing to 1.
     """
     rewards, prob = _checked(reward, prob, k)
-    require(lam >= 0, "lam", lam, ">= 0 (math.inf for curated data only)")
     # With k = inf, H may be inf where p is 0.
     curated = np.multiply(prob, _weight(rewards, prob, k), out=np.zeros_like(prob), where=prob > 0)
     # The map takes a total of 1 + e to 1 + K e: without this line rounding errors grow K-fold a round.
@@ -114,6 +124,7 @@ def step(
 
 def mix(curated: np.ndarray, lam: float, prob_ref: np.ndarray | None) -> np.ndarray:
     """p_ref / (1 + lam) + lam / (1 + lam) * curated; with lam = math.inf the curated law itself."""
+    require(lam >= 0, "lam", lam, ">= 0 (math.inf for curated data only)")
     if math.isinf(lam):
         return curated
     require(prob_ref is not None, "prob_ref", prob_ref, f"given when lam = {lam} mixes in real data")
@@ -164,13 +175,23 @@ def kl(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def lemma_2_2_gain(prob: np.ndarray, reward: np.ndarray, k: float) -> float:
-    """Lemma 2.2: one pure round raises E[e^r] by at least (K-1)/K * Var_p[e^r] / e^{r*}."""
-    return _share_above_one(k) * exp_reward_moments(prob, reward)[1] / math.exp(_top(prob, reward))
+    """Lemma 2.2: one pure round raises E[e^r] by at least (K-1)/K * Var_p[e^r] / e^{r*}.
+
+    math.inf where that is larger than any float.
+    """
+    prob, reward = np.asarray(prob, dtype=np.float64), np.asarray(reward, dtype=np.float64)
+    on = prob > 0
+    top = float(reward[on].max())
+    variance = exp_reward_moments(prob[on], reward[on] - top)[1]  # e^{r*} by itself may be too large
+    with np.errstate(divide="ignore", over="ignore"):
+        return _share_above_one(k) * float(np.exp(top + np.log(variance)))
 
 
 def theorem_2_3_gain(prob_ref: np.ndarray, reward: np.ndarray, k: float, lam: float) -> float:
     """Theorem 2.3: E[e^r] of a mixed loop from p_ref exceeds p_ref's by lam/(1+lam)^3 times Lemma 2.2's gain."""
-    return lam / (1 + lam) ** 3 * lemma_2_2_gain(prob_ref, reward, k)
+    if math.isinf(lam):
+        return 0.0
+    return lam * (1 / (1 + lam)) ** 3 * lemma_2_2_gain(prob_ref, reward, k)
 
 
 def theorem_2_4_bound(k: int, lam: float) -> float:
@@ -180,10 +201,6 @@ def theorem_2_4_bound(k: int, lam: float) -> float:
 
 def _share_above_one(k: float) -> float:
     return 1.0 if math.isinf(k) else (k - 1) / k
-
-
-def _top(prob: np.ndarray, reward: np.ndarray) -> float:
-    return float(np.asarray(reward)[np.asarray(prob) > 0].max())
 
 
 def _checked(reward: "np.ndarray | Rewards", prob: np.ndarray, k: float) -> tuple[Rewards, np.ndarray]:
@@ -210,19 +227,40 @@ def _weight(rewards: Rewards, prob: np.ndarray, k: float) -> np.ndarray:
         value = np.exp(relative.clip(max=700.0))
         with np.errstate(over="ignore"):  # unbounded above the support
             return value / np.sum(prob * value)
-    pooled = rewards.pool @ prob.ravel()
-    phi = sum(pooled[block] @ laplace for block, laplace, _ in rewards.kernel(k))
+    pooled, u = rewards.pool @ prob.ravel(), rewards.nodes(k)
+    phi = np.zeros(len(u))
+    for block, nodes, laplace, _ in rewards.kernel(k):
+        phi[: nodes.start] += pooled[block].sum()
+        phi[nodes] += pooled[block] @ laplace
     powered = STEP * k * phi ** (k - 1)
-    on_levels = np.concatenate([density @ powered for _, _, density in rewards.kernel(k)])
+    on_levels = np.concatenate(
+        [
+            density @ powered[nodes] + _before(rewards.levels[block], u[: nodes.start], powered)
+            for block, nodes, _, density in rewards.kernel(k)
+        ]
+    )
     # Interpolation may leave a rounding error below 0 where H is 0.
     return (rewards.weights @ on_levels).reshape(prob.shape).clip(0.0, k)
 
 
-def _kernel_block(levels: np.ndarray, block: slice, u: np.ndarray) -> tuple[slice, np.ndarray, np.ndarray]:
-    log_sa = levels[block, None] + u[None, :]
+def _band(levels: np.ndarray, block: slice, u: np.ndarray) -> tuple[slice, slice]:
+    """A block of levels, and the nodes between those where s a < e^-40 for all of it and s a > e^7."""
+    low, high = levels[block][[0, -1]]
+    return block, slice(*np.searchsorted(u, [u[0] - high, 7 - low]))
+
+
+def _kernel_block(
+    levels: np.ndarray, block: slice, u: np.ndarray, nodes: slice
+) -> tuple[slice, slice, np.ndarray, np.ndarray]:
+    log_sa = levels[block, None] + u[None, nodes]
     sa = np.exp(log_sa.clip(max=700.0))
     laplace = np.exp(-sa)
-    return block, laplace, np.where(laplace > 0, sa * laplace, 0.0)
+    return block, nodes, laplace, np.where(laplace > 0, sa * laplace, 0.0)
+
+
+def _before(levels: np.ndarray, u: np.ndarray, powered: np.ndarray) -> np.ndarray:
+    """What the nodes before a block's give to each of its levels: e^{-s a} is 1, and what is left of it is s a."""
+    return np.exp(levels - levels[-1]) * (np.exp(levels[-1] + u) @ powered[: len(u)])
 
 
 def _lagrange(values: np.ndarray, levels: np.ndarray) -> sparse.csr_array:

@@ -78,8 +78,8 @@ class Images(_Section):
     smoothed_epochs: int = Field(ge=1)
     k: int = Field(ge=2)
     lam: float = Field(gt=0)
-    airplane_gamma: float = Field(ge=0)
-    confidence_gamma: float = Field(ge=0)
+    airplane_gamma: float = Field(ge=0, le=300)  # e^(2 r), in the variance of e^r, must be a float64
+    confidence_gamma: float = Field(ge=0, le=300)
     rounds: int = Field(ge=1)
     quality_rounds: int = Field(ge=1)
     study_rounds: int = Field(ge=0)

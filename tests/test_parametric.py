@@ -75,6 +75,20 @@ def test_kl_of_shifted_gaussians_is_half_the_squared_distance():
         assert parametric.kl(GAUSSIAN, 0.4, 0.4 + gap) == pytest.approx(gap**2 / 2, rel=1e-6)
 
 
+@pytest.mark.parametrize(("theta", "other"), [(0.0, 15.0), (0.0, -40.0), (-20.0, 25.0), (0.0, 200.0)])
+def test_kl_of_gaussians_far_apart_is_half_the_squared_distance_too(theta, other):
+    assert parametric.kl(GAUSSIAN, theta, other) == pytest.approx((other - theta) ** 2 / 2, rel=1e-12)
+
+
+@FAMILIES
+def test_the_two_forms_of_kl_meet(family):
+    """They agree where one takes over from the other."""
+    for gap in np.linspace(1.0, 4.0, 31):
+        d = family.log_density(NODES - gap) - family.log_density(NODES)
+        whole = float(family.law(0.0) @ (np.expm1(d) - d))
+        assert parametric.kl(family, 0.0, gap) == pytest.approx(whole, rel=1e-13)
+
+
 def test_gaussian_loop_is_solved_by_hand():
     table = parametric.loop(GAUSSIAN, BUMPS, lam=3.0, theta_0=2.0, rounds=8)
     by_hand = 0.5 + 1.5 * (3 / 4) ** table["round"]  # theta - mean shrinks by lam / (1 + lam)

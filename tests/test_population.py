@@ -214,6 +214,40 @@ def test_large_pools_do_not_depend_on_the_block_size(monkeypatch):
     assert np.abs(choice_weight(reward, prob, 4) - whole).max() < 1e-13
 
 
+def whole_kernel(prepared, prob, k):
+    """H with e^{-s a} and s a e^{-s a} at every node for every level."""
+    u = prepared.nodes(k)
+    sa = np.exp((prepared.levels[:, None] + u).clip(max=700.0))
+    laplace = np.exp(-sa)
+    phi = (prepared.pool @ prob) @ laplace
+    on_levels = np.where(laplace > 0, sa * laplace, 0.0) @ (population.STEP * k * phi ** (k - 1))
+    return (prepared.weights @ on_levels).clip(0.0, k)
+
+
+@pytest.mark.parametrize("k", [2, 4, 64])
+@pytest.mark.parametrize(("n", "span"), [(20_000, 250.0), (900, 600.0), (300, 5000.0)])
+def test_nodes_left_out_change_nothing(monkeypatch, n, span, k):
+    """Elementwise, down to H of 1e-290: where it is small it comes from the nodes before those of its level."""
+    monkeypatch.setattr(population, "BLOCK", 400_000)
+    reward, prob = atoms(17, n, span)
+    prepared = Rewards(reward)
+    evaluated = sum(laplace.size for _, _, laplace, _ in prepared.kernel(k))
+    assert evaluated < 0.5 * len(prepared.levels) * len(prepared.nodes(k))
+    found, expected = choice_weight(prepared, prob, k), whole_kernel(prepared, prob, k)
+    seen = expected > 1e-290
+    assert seen.mean() > 0.1
+    np.testing.assert_allclose(found[seen], expected[seen], rtol=1e-12)
+    assert found[~seen].max(initial=0.0) < 1e-289
+
+
+def test_a_kernel_that_fits_in_one_block_has_all_nodes():
+    """So the loops of the profiles keep their bits."""
+    prepared = Rewards(eight_gaussians()[0])
+    ((block, nodes, laplace, _),) = prepared.kernel(4)
+    assert (block.start, nodes.start) == (0, 0)
+    assert laplace.shape == (len(prepared.levels), len(prepared.nodes(4)))
+
+
 # --- the paper's statements ---
 
 
@@ -234,6 +268,22 @@ def test_lemma_2_2_gain_is_its_formula():
     assert population.lemma_2_2_gain(prob, reward, math.inf) == pytest.approx(1 / 3)
     assert population.theorem_2_3_gain(prob, reward, 4, 0.5) == pytest.approx(0.5 / 1.5**3 * 0.25)
     assert population.lemma_2_2_gain(np.array([1.0, 0.0]), reward, 4) == 0
+
+
+def test_gains_of_rewards_beyond_the_largest_float():
+    reward, prob = np.array([0.0, 900.0, 5000.0]), np.array([1 - 1e-200, 1e-200, 0.0])
+    assert math.log(population.lemma_2_2_gain(prob, reward, math.inf)) == pytest.approx(900 - 200 * math.log(10))
+    assert population.lemma_2_2_gain(np.array([0.5, 0.5, 0.0]), reward, 2) == math.inf
+    assert population.lemma_2_2_gain(np.array([0.0, 1.0, 0.0]), reward, 2) == 0
+
+
+def test_gain_of_a_mixed_loop_fades_as_real_data_do():
+    reward, prob = np.log([1.0, 3.0]), np.array([0.5, 0.5])
+    gains = [population.theorem_2_3_gain(prob, reward, 4, lam) for lam in (1e3, 1e6, 1e120, math.inf)]
+    assert gains[:2] == pytest.approx([0.25e-6, 0.25e-12], rel=0.01)
+    assert gains[2] < 1e-200
+    assert gains[3] == 0
+    assert population.theorem_2_3_gain(prob, 800 + reward, 4, math.inf) == 0
 
 
 @pytest.mark.parametrize("k", [2, 4, 16, math.inf])
@@ -305,6 +355,8 @@ GOOD = {"prob": np.array([0.5, 0.5]), "reward": np.array([0.0, 1.0]), "k": 2}
         ({"reward": np.array([0.0, math.nan])}, "reward = '1 of 2 not finite'"),
         ({"reward": np.array([0.0, math.inf])}, "reward = '1 of 2 not finite'"),
         ({"reward": np.array([])}, "reward.size = 0"),
+        ({"reward": np.array([0.0, 1e8])}, "span of reward = 100000000.0: must be at most 10000000"),
+        ({"reward": np.array([-1e308, 1e308])}, "span of reward = inf: must be at most 10000000"),
         ({"reward": np.zeros(3)}, "prob.shape"),
         ({"prob": np.array([0.5, 0.4])}, "sum of prob"),
         ({"prob": np.array([0.5, math.nan])}, "sum of prob"),
@@ -319,6 +371,12 @@ GOOD = {"prob": np.array([0.5, 0.5]), "reward": np.array([0.0, 1.0]), "k": 2}
 def test_step_refuses_bad_input_by_name(change, named):
     with pytest.raises(BadInput, match=named.replace(".", r"\.")):
         step(**(GOOD | change))
+
+
+@pytest.mark.parametrize("lam", [-0.5, -math.inf, math.nan])
+def test_mixing_refuses_a_negative_share_by_name(lam):
+    with pytest.raises(BadInput, match=f"lam = {lam}: must be >= 0"):
+        population.mix(GOOD["prob"], lam, GOOD["prob"])
 
 
 @pytest.mark.parametrize("rounds", [-1, 1.5])
@@ -345,6 +403,15 @@ def test_a_step_on_a_512_grid_is_fast():
     prepared = Rewards(reward)
     seconds = median_seconds(lambda: step(prob, prepared, 4))
     print(f"512 x 512 grid: {1000 * seconds:.1f} ms a step")
+    assert seconds < 0.1
+
+
+def test_a_step_with_a_steep_reward_is_fast():
+    """Slope 100 on the paper's toy: rewards over 570 units. With all nodes for all levels a step took 2 s."""
+    reward, prob = eight_gaussians(128, gamma=100.0)
+    prepared = Rewards(reward)
+    seconds = median_seconds(lambda: step(prob, prepared, 4))
+    print(f"128 x 128 grid, slope 100: {1000 * seconds:.1f} ms a step")
     assert seconds < 0.1
 
 

@@ -93,6 +93,7 @@ def test_an_unknown_key_like_no_other_is_refused_without_a_guess():
         ("toy.lam", math.inf),
         ("toy.gamma", math.nan),
         ("toy.gamma", -0.1),
+        ("images.confidence_gamma", 400.0),
         ("toy.rounds", 0),
         ("toy.rounds", 2.5),
         ("toy.rounds", "many"),
