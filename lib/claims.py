@@ -165,7 +165,7 @@ def lemma_2_1_claim(table: pd.DataFrame) -> Claim:
     tails, falls = [], True
     for _, line in table.groupby(["data", "round"]):
         line = line.sort_values("k")
-        falls &= bool((line["distance"].diff().dropna() < 0).all())
+        falls &= bool((line["distance"].diff().iloc[1:] < 0).all())
         tails.append(tail_slope(line["k"][-3:], line["distance"][-3:]))
     near = max(abs(slope + 1) for slope in tails) <= 0.05
     text = "large menus tilt p_t to p_0 e^(t r), with an error like 1/K (slope -1 within 0.05)"
@@ -174,10 +174,10 @@ def lemma_2_1_claim(table: pd.DataFrame) -> Claim:
 
 def lemma_2_2_claims(table: pd.DataFrame) -> list[Claim]:
     """`statements.pure_loop`: gain against bound in every round; the variance at the end."""
-    rounds = table.dropna(subset=["gain", "bound"])
-    margin = float((rounds["gain"] - rounds["bound"]).min())
+    rounds = table[table["round"] > 0]
+    margin = float((rounds["gain"] - rounds["bound"]).min(skipna=False))
     by_loop = table.sort_values("round").groupby(["data", "k"])["var"]
-    left = float((by_loop.last() / by_loop.first()).max())
+    left = float((by_loop.last(skipna=False) / by_loop.first(skipna=False)).max(skipna=False))
     return [
         Claim(
             "curated only: each round raises E[e^r] by at least (K-1)/K Var[e^r] / e^(r*)",
@@ -196,7 +196,7 @@ def theorem_2_1_claims(table: pd.DataFrame) -> list[Claim]:
     falls, tails, last = True, [], []
     for _, line in table.groupby(["data", "k"]):
         line = line.sort_values("round")
-        falls &= bool((line["kl"].diff().dropna() < 0).all())
+        falls &= bool((line["kl"].diff().iloc[1:] < 0).all())
         late = line[line["round"] >= line["round"].max() / 2]
         tails.append(tail_slope(late["round"], late["kl"]))
         last.append(float(line["kl"].iloc[-1]))
@@ -227,7 +227,7 @@ def theorem_2_3_claim(table: pd.DataFrame) -> Claim:
 
 def theorem_2_4_claim(table: pd.DataFrame) -> Claim:
     """`statements.mixed_loop`: KL(p_t || p_ref) against its bound, wherever the theorem gives one."""
-    covered = table[np.isfinite(table["kl_bound"])]
+    covered = table[table["kl_bound"] < np.inf]
     holds = len(covered) > 0 and bool((covered["kl"] <= covered["kl_bound"] + ROUNDING).all())
     ratio = float((covered["kl"] / covered["kl_bound"]).max())
     text = "with real data: KL(p_t || p_ref) <= -log(1 - lambda (K-1)) where lambda < 1/(K-1)"
@@ -262,10 +262,10 @@ def threshold_claims(across: pd.DataFrame, rare: pd.DataFrame) -> list[Claim]:
 
 def theorem_2_2_claims(table: pd.DataFrame) -> list[Claim]:
     """`parametric.theorem_2_2`: the last contraction against rho^2; all contractions beyond the conditions."""
-    rounds = table.dropna(subset=["contraction"])
-    last = rounds[rounds["covered"]].sort_values("round").groupby(["family", "lam"]).last()
-    ratio = float((last["contraction"] / last["bound"]).max())
-    worst = float(rounds.loc[~rounds["covered"], "contraction"].max())
+    rounds = table[table["round"] > 0]
+    last = rounds[rounds["covered"]].sort_values("round").groupby(["family", "lam"]).last(skipna=False)
+    ratio = float((last["contraction"] / last["bound"]).max(skipna=False))
+    worst = float(rounds.loc[~rounds["covered"], "contraction"].max(skipna=False))
     return [
         Claim(
             "no curation, with real data: near theta*, KL(p_theta* || p_theta_t) shrinks by rho^2 or more a round",
@@ -355,7 +355,7 @@ def story_claims(stories: dict[str, Path]) -> list[Claim]:
     rises, ends = {False: [], True: []}, {False: [], True: []}
     for path in stories.values():
         mixed, mean = bool(np.isfinite(path.setting.lam)), path.curves["mean"]
-        rises[mixed].append(float(mean.diff().dropna().min()))
+        rises[mixed].append(float(mean.diff().iloc[1:].min(skipna=False)))
         ends[mixed].append(float(mean.iloc[-1]))
     return [
         *(

@@ -87,7 +87,7 @@ def study_claims(study: dict[str, Loops], rewarded: int) -> list[Claim]:
 
 @dataclass(frozen=True)
 class Chance:
-    """What drawing n_keep samples a round does by itself, with a perfect model and without any choice.
+    """What drawing and keeping samples does by itself, with a perfect model and without any choice.
 
     Attributes:
         loss: nats of entropy that the most uneven of as many runs loses, exceeded once in twenty times.
@@ -98,31 +98,33 @@ class Chance:
     apart: float
 
 
-def by_chance(history: pd.DataFrame, n_keep: int) -> Chance:
+def by_chance(history: pd.DataFrame, n_keep: int, menus: str = "disjoint") -> Chance:
     """`Chance` for loops that start, and are as long and as many, as those of a history."""
     shares = [c for c in history if c.startswith("share_")]
     start = _first(history, shares).mean(axis=0)
     start /= start.sum()
-    ends = finite.neutral(start, int(history["round"].max()), n_keep, history["seed"].nunique())
+    rounds, n_pool, runs = int(history["round"].max()), int(history["n_pool"].max()), history["seed"].nunique()
+    ends = finite.neutral(start, rounds, n_keep, n_pool, runs, menus)
     loss = (entropy(start) - entropy(ends)).max(axis=1)
     apart = total_variation(ends[:, :, None], ends[:, None]).max(axis=(1, 2))
     return Chance(float(np.quantile(loss, LEVEL)), float(np.quantile(apart, LEVEL)))
 
 
-def bias_claims(experiment: Loops, judge: str, gamma: float, n_keep: int) -> list[Claim]:
+def bias_claims(experiment: Loops, judge: str, gamma: float, n_keep: int, menus: str = "disjoint") -> list[Claim]:
     """No class is named in the reward, and the shares grow uneven all the same; real data prevents it.
 
     Args:
         experiment: all three arms.
         judge: name of the reward's classifier, for the statements.
         gamma: the reward's scale.
-        n_keep: images kept each round, which decides what chance alone does.
+        n_keep: images kept each round, which decides what chance alone does,
+        menus: and how the menus are drawn, see `curation.k_choice`.
     """
     source, ours = "CIFAR-10, confidence", "ours"
     curated, mixed, control = (experiment.histories(arm) for arm in ("curated", "mixed", "control"))
     fall = {arm: _fall(experiment.histories(arm)) for arm in experiment.arms}
     exact = _fall(experiment.exact["curated"].assign(seed=0))
-    chance = by_chance(control, n_keep).loss
+    chance = by_chance(control, n_keep, menus).loss
     claims = [
         Claim(
             "curated only: every run loses more class entropy than by chance",
@@ -191,18 +193,19 @@ def quality_claims(experiment: Loops) -> list[Claim]:
     ]
 
 
-def repeat_claims(experiment: Loops, gamma: float, n_keep: int) -> list[Claim]:
+def repeat_claims(experiment: Loops, gamma: float, n_keep: int, menus: str = "disjoint") -> list[Claim]:
     """Independent runs of the curated-only confidence loop, of a reward gamma * confidence, agree.
 
     Args:
         experiment: arms "curated" and "control", one run a seed.
         gamma: the reward's scale.
-        n_keep: images kept each round, which decides how far chance alone drives runs apart.
+        n_keep: images kept each round, which decides how far chance alone drives runs apart,
+        menus: and how the menus are drawn, see `curation.k_choice`.
     """
     several = experiment.histories("curated")["seed"].nunique() > 1
     source = "CIFAR-10, repeats" if several else "CIFAR-10, confidence"  # one run repeats nothing
     curated, control = experiment.histories("curated"), experiment.histories("control")
-    alone, fall, chance = _fall(control), _fall(curated), by_chance(control, n_keep)
+    alone, fall, chance = _fall(control), _fall(curated), by_chance(control, n_keep, menus)
     return [
         *_agreement(curated, source, gamma, chance),
         Claim(

@@ -398,6 +398,7 @@ def finite_histories(run: Run, task: Task, repeats: int = finite.REPEATS) -> pd.
 
     loop = atoms.prob_0, population.Rewards(atoms.reward), config.k, config.rounds, config.n_keep
     mixed = {"lam": config.lam, "prob_ref": atoms.prob_ref, "seed": config.seed, "repeats": repeats}
+    mixed["n_pool"] = config.n_pool if config.menus == "resample" else None
     return finite.histories(columns, config.n_pool, *loop, **mixed)
 
 

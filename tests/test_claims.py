@@ -170,7 +170,7 @@ def test_a_loop_that_stands_still_keeps_no_promise():
         "precision": 0.5,
         "recall": 0.5,
     }
-    row |= {f"share_{i}": 0.1 for i in range(10)}
+    row |= {f"share_{i}": 0.1 for i in range(10)} | {"n_pool": 1024}
     still = pd.DataFrame([row | {"round": t} for t in range(3)])
     arms = dict.fromkeys(experiments.ARMS, still)
 

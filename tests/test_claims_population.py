@@ -47,6 +47,24 @@ def test_true_tables_hold(claim):
     assert claim.measured
 
 
+@pytest.mark.parametrize(
+    ("claim", "table", "column"),
+    [
+        (lambda t: claims.lemma_2_1_claim(t), TILTED, "distance"),
+        (lambda t: claims.lemma_2_2_claims(t)[0], PURE, "gain"),
+        (lambda t: claims.lemma_2_2_claims(t)[1], PURE, "var"),
+        (lambda t: claims.theorem_2_1_claims(t)[0], PURE, "kl"),
+        (lambda t: claims.theorem_2_3_claim(t), MIXED, "gain"),
+        (lambda t: claims.theorem_2_4_claim(t), MIXED, "kl"),
+        (lambda t: claims.theorem_2_2_claims(t)[0], STABLE, "contraction"),
+    ],
+)
+def test_what_was_not_computed_does_not_hold(claim, table, column):
+    assert claim(table).holds
+    last = table["round"] == table["round"].max()
+    assert not claim(table.assign(**{column: table[column].mask(last)})).holds
+
+
 def test_choice_fails_for_a_wrong_law():
     uniform = REPLAYS.assign(kept=1 / 3)
     assert not claims.choice_claim(uniform).holds

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib import finite, image_claims, population
 from lib.checks import BadInput
+from lib.curation import MENUS, k_choice
 
 PROB = np.array([0.4, 0.3, 0.2, 0.1])
 REWARD = np.array([0.0, 1.0, -1.0, 2.0])
@@ -19,10 +21,30 @@ def unlike(prob):
 
 
 def test_without_choice_variety_falls_as_in_a_small_population():
-    found = finite.neutral(PROB, rounds=7, n_keep=30, runs=3)
+    found = finite.neutral(PROB, rounds=7, n_keep=30, n_pool=120, runs=3, menus="disjoint")
     assert found.shape == (finite.NEUTRAL, 3, 4)
     assert found.mean(axis=(0, 1)) == pytest.approx(PROB, abs=0.02)  # nobody is favoured
-    assert unlike(found).mean() == pytest.approx(unlike(PROB) * (1 - 1 / 30) ** 8, rel=0.02)
+    left = unlike(PROB) * (1 - 1 / 30) ** 7 * (1 - 1 / 120)
+    assert unlike(found).mean() == pytest.approx(left, rel=0.02)
+    found = finite.neutral(PROB, rounds=7, n_keep=30, n_pool=60, runs=3, menus="resample")
+    left = unlike(PROB) * (1 - 1 / 30) ** 7 * (1 - 1 / 60) ** 8
+    assert unlike(found).mean() == pytest.approx(left, rel=0.02)
+
+
+@pytest.mark.parametrize("menus", MENUS)
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_round_spreads_as_far_as_real_menus_do(menus, k):
+    """Menus drawn with replacement from one pool carry the pool's own chance, too."""
+    n_keep, n_pool = 50, 50 * k
+    rng, real, perfect = np.random.default_rng(0), [], []
+    for i in range(1500):
+        pool = rng.choice(4, n_pool, p=PROB)
+        kept = pool[k_choice(torch.tensor(REWARD[pool]), k, n_keep, seed=i, menus=menus).numpy()]
+        real.append(np.bincount(kept, minlength=4) / n_keep)
+        drawn = n_pool if menus == "resample" else None
+        perfect.append(finite.trajectory(PROB, REWARD, k, 1, n_keep, rng, n_pool=drawn)[-1])
+    assert np.mean(real, axis=0) == pytest.approx(np.mean(perfect, axis=0), abs=0.008)
+    assert np.var(real, axis=0).sum() == pytest.approx(np.var(perfect, axis=0).sum(), rel=0.1)
 
 
 def test_a_loop_without_choice_is_neutral():
@@ -61,7 +83,7 @@ def test_no_samples_are_refused():
 
 
 def still(seeds, rounds=10):
-    row = {f"share_{i}": 0.1 for i in range(10)}
+    row = {f"share_{i}": 0.1 for i in range(10)} | {"n_pool": 1024}
     return pd.DataFrame([row | {"seed": s, "round": t} for s in range(seeds) for t in range(rounds + 1)])
 
 
@@ -69,7 +91,7 @@ def test_chance_shrinks_with_the_samples_kept():
     few, many = (image_claims.by_chance(still(3), n) for n in (256, 50_000))
     assert 0.2 < few.loss < 0.6  # (groups - 1) / (2 n) nats a draw in the mean, 0.19 in all; the worst of three
     assert 0.3 < few.apart < 0.7
-    assert many.loss == pytest.approx(few.loss * 256 / 50_000, rel=0.2)
-    assert many.apart == pytest.approx(few.apart * math.sqrt(256 / 50_000), rel=0.1)
+    assert many.loss < few.loss / 10
+    assert image_claims.by_chance(still(3), 256, "resample").loss > few.loss
     assert image_claims.by_chance(still(1), 256).loss < few.loss
     assert image_claims.by_chance(still(1), 256).apart == 0

@@ -27,7 +27,14 @@ def history(seeds, rounds, shift):
         rng = np.random.default_rng([seed, t])
         share = rng.dirichlet(np.full(10, 5.0))
         rows.append(
-            {"round": t, "seed": seed, "mean_reward": shift * t, "entropy": 2.0 - shift * t, "seconds": 1.5}
+            {
+                "round": t,
+                "seed": seed,
+                "mean_reward": shift * t,
+                "entropy": 2.0 - shift * t,
+                "seconds": 1.5,
+                "n_pool": 1024,
+            }
             | {f"share_{i}": value for i, value in enumerate(share)}
             | {"frechet_distance_evaluator": 1 + t, "precision": 0.5, "recall": 0.5 - 0.1 * t}
         )
