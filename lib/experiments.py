@@ -15,7 +15,7 @@ from lib.checks import require
 from lib.generators.ddpm import Ddpm
 from lib.loop import Config, Run, Task, retrain
 from lib.profiles import Profile, Toys
-from lib.runs import tensors_sha256
+from lib.runs import merged, tensors_sha256
 from lib.seeds import derive
 
 ARMS = ("curated", "mixed", "control")  # curated data only; with real data; K = 1, no choice at all
@@ -62,18 +62,18 @@ class Experiment:
 
     @property
     def provenance(self) -> dict:
-        """Where the runs come from: their folders carry the code's digest, so one stands for all; time and memory
-        are those of all."""
-        runs = [run for arm in self.runs.values() for run in arm]
-        origins = [run.provenance for run in runs]
-        return origins[0] | {
-            "runs": len(runs),
-            "seeds": sorted({run.config.seed for run in runs}),
-            "inputs": {name: value for run in runs for name, value in run.config.task.inputs.items()},
-            "started": min((o["started"] for o in origins if o["started"]), default=None),
-            "seconds": round(sum(origin["seconds"] for origin in origins), 1),
-            "peak_memory_mib": max(origin["peak_memory_mib"] for origin in origins),
-        }
+        """Where its runs come from; see `provenance`."""
+        return provenance(self)
+
+
+def provenance(*experiments: Experiment) -> dict:
+    """Where the runs of one figure come from, as `runs.merged` tells it; one that several share counts once."""
+    found = {run.folder: run for e in experiments for arm in e.runs.values() for run in arm}.values()
+    return merged([run.provenance for run in found]) | {
+        "runs": len(found),
+        "seeds": sorted({run.config.seed for run in found}),
+        "inputs": {name: value for run in found for name, value in run.config.task.inputs.items()},
+    }
 
 
 def tv_to_exact(history: pd.DataFrame, exact: pd.DataFrame) -> np.ndarray:
@@ -219,7 +219,9 @@ def finite_histories(
     prob, reward, columns = _on_grid(data, settings)
     loop = prob, population.Rewards(reward), k, settings.rounds, settings.n_keep
     mixed = {"lam": lam, "prob_ref": prob, "seed": seed, "repeats": repeats}
-    found = finite.histories(columns, settings.n_keep * k, *loop, **mixed)
+    n_pool = settings.n_keep * k
+    drawn = n_pool if settings.menus == "resample" else None
+    found = finite.histories(columns, n_pool, *loop, n_pool=drawn, **mixed)
     return found.assign(tv_to_exact=tv_to_exact(found, exact))
 
 

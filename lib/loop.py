@@ -137,6 +137,11 @@ class Run:
     _stored: list[dict[str, Tensor]]
     _store: runs.Store
 
+    @property
+    def folder(self) -> Path:
+        """Where its rounds are kept."""
+        return self._store.folder
+
     def samples(self, round: int) -> Tensor:
         """The first n_store samples drawn from the model of a round."""
         return self._stored[round]["samples"]
@@ -230,6 +235,9 @@ def _measure(config: Config, generator: Generator, pool: Tensor) -> tuple[dict[s
     """(what is kept of a round, its measured columns)."""
     task = config.task
     reward, label = task.reward(pool), task.label(pool)
+    for name, found in (("reward", reward), ("label", label)):
+        shape = tuple(found.shape)
+        require(shape == (len(pool),), f"{name}(samples).shape", shape, f"({len(pool)},), one for each sample")
     bad = int((~reward.isfinite()).sum())
     if bad:
         raise NotFinite(f"{bad} of {len(reward)} rewards are not finite")
@@ -251,16 +259,8 @@ def _told(finished: list) -> Iterator[None]:
 
 
 def _whole(infos: list[dict]) -> dict:
-    """Provenance of a run from that of its rounds: the last one's, with the time and memory of all.
-
-    Runs by older code, which may be reused, have not kept all of it.
-    """
-    origins = [info["provenance"] for info in infos]
-    return origins[-1] | {
-        "started": origins[0].get("started"),
-        "seconds": round(sum(info["row"]["seconds"] for info in infos), 1),
-        "peak_memory_mib": max(origin.get("peak_memory_mib", 0) for origin in origins),
-    }
+    """Provenance of a run from that of its rounds; older code, whose runs may be reused, kept no time in it."""
+    return runs.merged([info["provenance"] | {"seconds": info["row"]["seconds"]} for info in infos])
 
 
 def _name(round: int) -> str:

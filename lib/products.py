@@ -49,7 +49,7 @@ def figure(
     drawn.set_layout_engine("none")  # it stays as laid out: finding it again takes as long as drawing
     shown = picture(drawn, alt)
     (folder / f"{name}.png").write_bytes(shown.data)
-    _describe(folder, name, ("png", "svg"), profile, seed, numbers, alt, run)
+    _save_numbers(folder, name, ("png", "svg"), profile, seed, numbers, alt, run)
     return shown
 
 
@@ -71,15 +71,16 @@ def animation(
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.gif").write_bytes(gif)
-    _describe(folder, name, ("gif",), profile, seed, numbers, alt, run)
+    _save_numbers(folder, name, ("gif",), profile, seed, numbers, alt, run)
     return Image(data=gif, format="gif", alt=alt)
 
 
 def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
-    """Save a notebook's claims with their numbers and print the table of verdicts."""
+    """Save a notebook's claims with their numbers and where they come from; print the table of verdicts."""
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
+    _describe(folder, f"{notebook}_claims", ("csv",), {"profile": profile.model_dump(mode="json")}, None)
     show_verdicts(claims)
 
 
@@ -142,7 +143,7 @@ def stored(name: str, profile: str, root: Path = RECORDED) -> Image:
     return Image(filename=png, width=width, alt=json.loads(png.with_suffix(".json").read_text())["alt"])
 
 
-def _describe(
+def _save_numbers(
     folder: Path,
     name: str,
     drawn: tuple[str, ...],
@@ -152,18 +153,19 @@ def _describe(
     alt: str,
     run: dict | None,
 ) -> None:
-    """Save the numbers behind a picture, and where it comes from, with a digest of each of its files."""
+    """Save the numbers behind a picture, and where both come from."""
     numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    origin = run or runs.provenance(seconds=time.perf_counter() - BEGAN) | {"seeds": [seed], "inputs": {}}
-    about = {
-        "alt": alt,
-        "profile": profile.model_dump(mode="json"),
-        "seed": seed,
-        "provenance": origin | {"stale": sorted({*origin.get("stale", []), *runs.stale()})},
-        "files": {
-            f"{name}.{ending}": sealed.file_sha256(folder / f"{name}.{ending}") for ending in (*drawn, "csv")
-        },
-    }
+    about = {"alt": alt, "profile": profile.model_dump(mode="json"), "seed": seed}
+    _describe(folder, name, (*drawn, "csv"), about, run)
+
+
+def _describe(folder: Path, name: str, endings: tuple[str, ...], about: dict, run: dict | None) -> None:
+    """Save where files of one name come from, with a digest of each."""
+    now = {"code_sha256": runs.spot_digest(), "seeds": [about["seed"]] if "seed" in about else [], "inputs": {}}
+    origin = run or runs.provenance(seconds=time.perf_counter() - BEGAN) | now
+    about["provenance"] = origin | {"stale": sorted({*origin.get("stale", []), *runs.stale()})}
+    names = [f"{name}.{ending}" for ending in endings]
+    about["files"] = {file: sealed.file_sha256(folder / file) for file in names}
     sealed.write_text(folder / f"{name}.json", json.dumps(about, indent=1) + "\n")
 
 

@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -56,6 +56,10 @@ PACKAGES = (
 )  # fmt: skip
 # A refresh rewrites these one by one: that one of them differs from the commit says nothing of what it computed.
 OUTPUTS = (":!paper_figs", ":!notebooks/*.ipynb", ":!benchmarks/results")
+ON_THE_SPOT = {"explorer.py", "parametric.py", "statements.py", "taste.py"}  # readers that compute figures alone
+DIFFERING = (
+    "commit", "clean_tree", "code_sha256", "processor", "device", "dtype", "precision", "threads", "python",
+)  # fmt: skip
 _stale: set[str] = set()  # run folders of other code that this process has read
 
 
@@ -165,8 +169,12 @@ def folder(name: str, settings: dict) -> Path:
     """The folder of a run: its name, a digest of its settings, and one of the code that computes it.
 
     What rests on stale results has a folder of its own, so that it never passes for a result of this code alone.
+
+    Raises:
+        BadInput: lib/ has been edited since this process imported it, so that nobody knows what would compute.
     """
     code = code_digest()
+    require(code_on_disk() == IMPORTED["code_sha256"], "lib/", "edited since", "as imported: restart the kernel")
     if _stale:
         code = hashlib.sha256("".join([code, *stale()]).encode()).hexdigest()
     return _folder(name, settings, code)
@@ -201,13 +209,34 @@ def tensors_sha256(*tensors: Tensor) -> str:
 
 
 def code_digest() -> str:
-    """SHA-256 of the files of lib/ that decide what a run computes."""
+    """SHA-256 of the files of lib/ that decide what a run computes, as this process imported them."""
+    return IMPORTED["code_sha256"]
+
+
+def spot_digest() -> str:
+    """The same for a result that is computed on the spot, without a run: ON_THE_SPOT has a part in it."""
+    return IMPORTED_ON_THE_SPOT
+
+
+def code_on_disk(also: Collection[str] = ()) -> str:
+    """The same of the files as they are now; with those named in `also`."""
     total = hashlib.sha256()
     root = paths.PROJECT / "lib"
     for path in sorted(root.rglob("*.py")):
-        if path.name not in READERS:
+        if path.name not in READERS or path.name in also:
             total.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return total.hexdigest()
+
+
+def tree() -> dict:
+    """Commit and code of the tree as it is now; of no git checkout that merely lies around it."""
+    top = _git("rev-parse", "--show-toplevel")
+    own = top is not None and Path(top).resolve() == paths.PROJECT.resolve()
+    return {
+        "commit": (own and _git("rev-parse", "HEAD")) or "not a git checkout",
+        "clean_tree": own and _git("status", "--porcelain", "--untracked-files=no", "--", ".", *OUTPUTS) == "",
+        "code_sha256": code_on_disk(),
+    }
 
 
 def provenance(generator: object = None, *, seconds: float | None = None) -> dict:
@@ -224,8 +253,7 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
         started = datetime.now(UTC) - timedelta(seconds=seconds)
         time = {"started": started.isoformat(timespec="seconds"), "seconds": round(seconds, 3)}
     return {
-        "commit": _git("rev-parse", "HEAD") or "not a git checkout",
-        "clean_tree": _git("status", "--porcelain", "--untracked-files=no", "--", ".", *OUTPUTS) == "",
+        **IMPORTED,
         "code_sha256": code_digest(),
         "stale": stale(),
         "processor": processor(),
@@ -237,6 +265,26 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
         **time,
         "peak_memory_mib": peak_memory_mib(),
     }
+
+
+def merged(origins: list[dict]) -> dict:
+    """One provenance for parts computed at several times: the last one's, with the time, memory and inputs of all.
+
+    Where an earlier part ran on another machine or by other code, `also` holds what differed there.
+    """
+    last = origins[-1]
+    other = [{key: o.get(key) for key in DIFFERING if o.get(key) != last.get(key)} for o in origins]
+    also = [part for i, part in enumerate(other) if part and part not in other[:i]]
+    return (
+        last
+        | {
+            "stale": sorted({name for o in origins for name in o.get("stale", [])}),
+            "started": min((o["started"] for o in origins if o.get("started")), default=None),
+            "seconds": round(sum(o["seconds"] for o in origins), 1),
+            "peak_memory_mib": max(o.get("peak_memory_mib", 0) for o in origins),
+        }
+        | ({"also": also} if also else {})
+    )
 
 
 @functools.cache
@@ -277,3 +325,7 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+# What is edited or committed while this process lives is not what it runs.
+IMPORTED, IMPORTED_ON_THE_SPOT = tree(), code_on_disk(ON_THE_SPOT)

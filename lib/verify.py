@@ -7,6 +7,8 @@ from pathlib import Path
 from lib import profiles, runs, sealed
 from lib.checks import BadInput
 
+ENDINGS = (".json", ".png", ".svg", ".gif", ".csv")
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -15,7 +17,7 @@ class Verdict:
     Attributes:
         figure: its profile and name.
         files: files that are not those the figure was saved with: "name: missing" or "name: altered".
-        code: whether the code that decides what a run computes is what it was.
+        code: whether the code that computed its numbers is what it was.
         settings: settings of the profile that differ: "key: then -> now".
         stale: runs and weights by older code that went into it.
     """
@@ -33,8 +35,9 @@ class Verdict:
 
 
 def verify(root: Path) -> list[Verdict]:
-    """One verdict for each figure below `root`, laid out as <profile>/<figure>.json."""
-    return [_verdict(path) for path in sorted(root.glob("*/*.json"))]
+    """One verdict for each figure or table below `root`: <profile>/<name>.json and the files that it names."""
+    there = {path.with_suffix(".json") for ending in ENDINGS for path in root.glob(f"*/*{ending}")}
+    return [_verdict(path) for path in sorted(there)]
 
 
 def report(verdicts: list[Verdict]) -> str:
@@ -51,6 +54,8 @@ def report(verdicts: list[Verdict]) -> str:
 
 def _verdict(path: Path) -> Verdict:
     name = f"{path.parent.name}/{path.stem}"
+    if not path.exists():
+        return Verdict(name, [f"{path.name}: missing; save the figure again"], True, [], [])
     try:
         return _compared(name, path, json.loads(path.read_text()))
     except (AttributeError, KeyError, TypeError, ValueError):  # no JSON, or not what was written
@@ -66,7 +71,7 @@ def _compared(name: str, path: Path, about: dict) -> Verdict:
         elif sealed.file_sha256(there) != digest:
             files.append(f"{file}: altered")
     origin = about["provenance"]
-    same_code = origin["code_sha256"] == runs.code_digest()
+    same_code = origin["code_sha256"] in (runs.code_digest(), runs.spot_digest())
     return Verdict(name, files, same_code, _changed(about["profile"]), origin.get("stale", []))
 
 

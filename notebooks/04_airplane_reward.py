@@ -204,7 +204,7 @@ if study:
     figure = image_figures.study_panels(panels, f"share_{rewarded}", label, title)
     numbers = pd.concat([experiments.long_table(one, setting=name) for name, one in study.items()])
     alt = "Rewarded share over rounds for three menu sizes and two menu rules: larger menus rise faster."
-    about["run"] = next(iter(study.values())).provenance
+    about["run"] = experiments.provenance(*study.values())
     display(products.figure(figure, "04_menus", settings, numbers=numbers, alt=alt, **about))
 
 # %%

@@ -133,6 +133,14 @@ def test_a_loop_on_few_samples_wanders_as_far_as_a_perfect_model_does(k):
     assert far > 4 * ends.std() / math.sqrt(len(ours))
 
 
+@pytest.mark.parametrize("name", ["reward", "label"])
+def test_an_answer_that_is_not_one_number_a_sample_is_refused_before_anything_is_kept(name, tmp_path):
+    task = replace(atoms_task(), **{name: lambda x: x})  # (n, 1)
+    with pytest.raises(BadInput, match=rf"{name}\(samples\)\.shape = \(\d+, 1\)"):
+        retrain(config(task), run_dir=tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
 def test_arms_of_the_exact_dynamics_are_told_apart():
     paths = [
         exact(4, math.inf),

@@ -67,6 +67,16 @@ def test_a_figure_of_runs_tells_their_seeds_time_memory_and_data():
     assert not set(others.values()) & set(origin["inputs"].values())
 
 
+def test_a_figure_of_several_experiments_tells_all_their_runs_and_each_once():
+    profile = profiles.load("quick", TOY)
+    one = experiments.toy_experiment("moons", profile, 4, ("curated", "control"))
+    other = experiments.toy_experiment("moons", profile, 5, ("control",))
+    both = experiments.provenance(one, other)
+    assert (both["runs"], both["seeds"]) == (5, [4, 5, 6])
+    assert both["seconds"] == pytest.approx(sum(run.provenance["seconds"] for run in one.runs["curated"]), abs=9)
+    assert set(one.provenance["inputs"]) < set(both["inputs"])
+
+
 def test_a_figure_of_images_tells_precision_and_which_data_and_weights_were_read():
     image_experiments.studio.cache_clear()
     profile = profiles.load("quick", IMAGES)

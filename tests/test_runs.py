@@ -162,11 +162,37 @@ def test_code_digest_follows_what_computes_and_not_what_reads(monkeypatch, scrat
     monkeypatch.setattr(runs.paths, "PROJECT", scratch)
     (lib / "loop.py").write_text("a = 1\n")
     (lib / "figures.py").write_text("b = 1\n")
-    before = runs.code_digest()
+    (lib / "parametric.py").write_text("c = 1\n")
+    before, on_the_spot = runs.code_on_disk(), runs.code_on_disk(runs.ON_THE_SPOT)
     (lib / "figures.py").write_text("b = 2\n")
-    assert runs.code_digest() == before
+    assert (runs.code_on_disk(), runs.code_on_disk(runs.ON_THE_SPOT)) == (before, on_the_spot)
+    (lib / "parametric.py").write_text("c = 2\n")
+    assert runs.code_on_disk() == before
+    assert runs.code_on_disk(runs.ON_THE_SPOT) != on_the_spot
     (lib / "loop.py").write_text("a = 2\n")
-    assert runs.code_digest() != before
+    assert runs.code_on_disk() != before
+
+
+def test_a_process_whose_code_was_edited_computes_no_run(monkeypatch, scratch):
+    """What it imported is neither what lies there now, nor does it know which of the two a lazy import took."""
+    before, folder = runs.code_digest(), runs.folder("toy", {})
+    (scratch / "lib").mkdir()
+    (scratch / "lib" / "loop.py").write_text("edited = True\n")
+    monkeypatch.setattr(runs.paths, "PROJECT", scratch)
+    assert runs.code_digest() == runs.provenance()["code_sha256"] == before  # a run on its way keeps its own
+    with pytest.raises(BadInput, match="restart the kernel"):
+        runs.folder("toy", {})
+    monkeypatch.undo()
+    assert runs.folder("toy", {}).name == folder.name
+
+
+def test_parts_from_two_machines_are_both_told():
+    one = {"commit": "a", "device": "cpu", "processor": "Xeon", "seconds": 2.0, "started": "2026-01-02"}
+    other = one | {"processor": "EPYC", "seconds": 3.5, "started": "2026-01-01", "peak_memory_mib": 7}
+    assert "also" not in runs.merged([one, one])
+    both = runs.merged([other, other, one])
+    assert (both["processor"], both["also"]) == ("Xeon", [{"processor": "EPYC"}])
+    assert (both["seconds"], both["started"], both["peak_memory_mib"]) == (9.0, "2026-01-01", 7)
 
 
 def test_provenance_names_what_a_result_came_from(monkeypatch, scratch):
@@ -177,7 +203,19 @@ def test_provenance_names_what_a_result_came_from(monkeypatch, scratch):
     )
     json.dumps(origin)
     monkeypatch.setattr(runs.paths, "PROJECT", scratch)
-    assert runs.provenance()["commit"] == "not a git checkout"
+    assert runs.tree()["commit"] == "not a git checkout"
+
+
+def test_the_commit_of_a_checkout_around_the_tree_is_not_told(monkeypatch, scratch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(scratch)]
+    for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "my own"]):
+        subprocess.run(git + arguments, check=True)
+    (scratch / "unpacked").mkdir()
+    monkeypatch.setattr(runs.paths, "PROJECT", scratch)
+    assert len(runs.tree()["commit"]) == 40
+    monkeypatch.setattr(runs.paths, "PROJECT", scratch / "unpacked")
+    assert runs.tree()["commit"] == "not a git checkout"
+    assert not runs.tree()["clean_tree"]
 
 
 def test_a_tree_is_clean_while_only_stored_results_differ_from_the_commit(monkeypatch, scratch):
@@ -191,10 +229,10 @@ def test_a_tree_is_clean_while_only_stored_results_differ_from_the_commit(monkey
     monkeypatch.setattr(runs.paths, "PROJECT", scratch)
     for name in files[1:3]:
         (scratch / name).write_text("2\n")
-    assert runs.provenance()["clean_tree"]
+    assert runs.tree()["clean_tree"]
     for name in (files[0], files[3]):
         (scratch / name).write_text("2\n")
-        assert not runs.provenance()["clean_tree"]
+        assert not runs.tree()["clean_tree"]
         (scratch / name).write_text("1\n")
 
 
@@ -202,9 +240,9 @@ def test_the_code_digest_covers_the_generators(monkeypatch, tmp_path):
     folder = tmp_path / "lib" / "generators"
     folder.mkdir(parents=True)
     monkeypatch.setattr(paths, "PROJECT", tmp_path)
-    before = runs.code_digest()
+    before = runs.code_on_disk()
     (folder / "flow.py").write_text("a = 1\n")
-    assert runs.code_digest() != before
+    assert runs.code_on_disk() != before
 
 
 def test_what_computes_a_run_imports_nothing_that_only_reads():

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from lib import figures, paths, products, profiles, reproduce, runs, verify
+from lib.claims import Claim
 
 
 @pytest.fixture
@@ -58,9 +59,34 @@ def test_a_missing_file_is_named(saved):
 
 
 def test_changed_code_is_told(saved, monkeypatch):
-    monkeypatch.setattr(runs, "code_digest", lambda: "another")
+    monkeypatch.setattr(runs, "spot_digest", lambda: "another")
     assert not only().code
     assert not only().agrees
+
+
+def test_changed_code_of_a_run_is_told(monkeypatch):
+    drawn, _ = figures.subplots(1, 1, 2, 2)
+    numbers, quick = pd.DataFrame({"x": [0.0]}), profiles.load("quick")
+    products.figure(drawn, "02_x", quick, seed=0, numbers=numbers, alt="x", run=runs.provenance(seconds=1.0))
+    assert only().agrees
+    monkeypatch.setattr(runs, "code_digest", lambda: "another")
+    assert not only().code
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_verdicts_that_were_altered_or_say_nothing_of_their_origin_are_named(ending, capsys):
+    claims = [Claim("the sun rises", "ours", True, "today")]
+    products.verdicts(claims, "09_sun", profiles.load("quick"))
+    assert only().agrees
+    path = paths.figures("quick") / f"09_sun_claims.{ending}"
+    path.unlink() if ending == "json" else path.write_text(path.read_text().replace("holds", "does not hold"))
+    assert reproduce.main(["verify"]) == 1
+    assert f"09_sun_claims.{ending}" in capsys.readouterr().out
+
+
+def test_where_there_is_nothing_nothing_agrees(capsys):
+    assert reproduce.main(["verify"]) == 1
+    assert "0 of 0" in capsys.readouterr().out
 
 
 def test_changed_settings_are_told_with_both_values(saved):
