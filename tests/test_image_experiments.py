@@ -203,6 +203,7 @@ def test_a_perfect_model_on_many_samples_follows_the_exact_dynamics(k, lam):
     shares = [f"share_{i}" for i in range(3)]
     first = pd.DataFrame([{c: float((label == i).double().mean()) for i, c in enumerate(shares)}])
     run.history, run.config.n_keep, run.config.n_pool, run.config.seed = first, 10**6, 400, 5
+    run.config.menus = "disjoint"
     exact = image_experiments.exact_history(run, task)
     if math.isfinite(lam):
         # without choice: a share of (lam / (1 + lam))^t is still that of p_0, the rest scores 1
@@ -213,6 +214,12 @@ def test_a_perfect_model_on_many_samples_follows_the_exact_dynamics(k, lam):
     found = image_experiments.finite_histories(run, task, repeats=200)
     assert (found[shares] * 400).to_numpy() == pytest.approx((found[shares] * 400).round().to_numpy(), abs=1e-9)
     assert found.groupby("round")[shares].mean().to_numpy() == pytest.approx(exact.to_numpy(), abs=0.01)
+    if math.isfinite(lam):
+        return
+    run.config.menus = "resample"  # the pool's 400 samples are all that its menus show
+    pooled = image_experiments.finite_histories(run, task, repeats=200)
+    spread = [table.query("round == 1")[shares].var().sum() for table in (found, pooled)]
+    assert spread[1] > 1.2 * spread[0]
 
 
 @pytest.mark.parametrize(
