@@ -56,7 +56,7 @@ set_up() {
   if [ "$1" = bench ]; then stamp+=-bench extras+=(--extra bench); fi
   # The folder, too: a copied or moved environment would import lib/ from where it was made.
   wanted=$(cat pyproject.toml uv.lock run_all.sh <(pwd -P) | cksum)
-  if .venv/bin/python -c '' 2>/dev/null && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+  if .venv/bin/python -c '' >/dev/null 2>&1 && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   python=$(find_python)
   # One without pip was interrupted while it was made, or the Python behind it is gone.
   if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then

@@ -187,7 +187,7 @@ pd.concat({f"seed {s}": image_experiments.drift(one, "entropy") for s, one in ru
 #   to run.
 # - **The exact dynamics repeats.** Its dashed lines are nearly the same in the three columns and nearly flat: the
 #   rewards alone decide little between classes. Chance, with a perfect model, takes some of their evenness (dotted
-#   in the second figure) and could drive two of three runs 0.27 apart; ours end further apart than that, and lose
+#   in the second figure) and could drive two of three runs 0.26 apart; ours end further apart than that, and lose
 #   several times as much. The rest is model error, amplified round by round from small differences in the draw.
 # - **The control repeats in its own way**: the same class grows in each run, because that bias lies in the model
 #   and not in the draw.
