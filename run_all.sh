@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The one door: sets up .venv from the committed lock, then hands over to lib/reproduce.py.
 set -euo pipefail
-cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
+here=$(readlink "${BASH_SOURCE[0]}" || true) # through a link, if it is one
+cd "$(dirname "${BASH_SOURCE[0]}")"
+if [ -n "$here" ]; then cd "$(dirname "$here")"; fi
 UV_VERSION=0.13.8
 
 usage() {
@@ -16,7 +18,8 @@ Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with v
   report      the notebooks as stored, as an offline web site (and a PDF, where Chromium is) in build/report/
   test        ruff, pytest, and every notebook under nbval
   refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
-  verify      say of each figure in paper_figs/ whether its files, code and settings still agree with the tree
+  verify      say of each figure and table of claims in paper_figs/ whether its files, code and settings still
+              agree with the tree
   bench       tables of speed beside what one would use instead, to benchmarks/results/; --only NAME[,NAME...]
   setup       the environment alone
 
@@ -58,8 +61,8 @@ set_up() {
   wanted=$(cat pyproject.toml uv.lock run_all.sh <(pwd -P) | cksum)
   if .venv/bin/python -c '' >/dev/null 2>&1 && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   python=$(find_python)
-  # One without pip was interrupted while it was made, or the Python behind it is gone.
-  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+  # One without pip was made by uv, or interrupted while it was made, or the Python behind it is gone.
+  if ! { .venv/bin/python -m pip --version || .venv/bin/python -m ensurepip; } >/dev/null 2>&1; then
     echo "Setting up .venv ($("$python" --version)) from uv.lock: downloads from PyPI, about 6 GB once installed"
     echo "(PyTorch's build for Linux brings its CUDA libraries)."
     "$python" -m venv --clear .venv || {

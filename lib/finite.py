@@ -16,7 +16,7 @@ from lib.population import Rewards, mix, step
 from lib.seeds import derive
 
 REPEATS = 20  # loops behind a band
-NEUTRAL = 10_000  # sets of loops behind a quantile: it errs by 0.5 % or so
+NEUTRAL = 20_000  # sets of loops behind a quantile, which then errs by half a percent
 
 
 def trajectory(
@@ -94,7 +94,7 @@ def neutral(shares: np.ndarray, rounds: int, n_keep: int, n_pool: int, runs: int
         n_keep: samples kept each round, >= 1.
         n_pool: samples drawn each round, on which shares are measured, >= 1.
         runs: independent loops in a set, >= 1.
-        menus: "disjoint" or "resample", as in `trajectory`.
+        menus: "disjoint" or "resample"; see `trajectory` for what it changes.
 
     Returns:
         (NEUTRAL, runs, groups): as many sets of runs.

@@ -117,8 +117,8 @@ def bias_claims(experiment: Loops, judge: str, gamma: float, n_keep: int, menus:
         experiment: all three arms.
         judge: name of the reward's classifier, for the statements.
         gamma: the reward's scale.
-        n_keep: images kept each round, which decides what chance alone does,
-        menus: and how the menus are drawn, see `curation.k_choice`.
+        n_keep: images kept each round, which decides what chance alone does.
+        menus: how menus are drawn, see `curation.k_choice`.
     """
     source, ours = "CIFAR-10, confidence", "ours"
     curated, mixed, control = (experiment.histories(arm) for arm in ("curated", "mixed", "control"))
@@ -199,8 +199,8 @@ def repeat_claims(experiment: Loops, gamma: float, n_keep: int, menus: str = "di
     Args:
         experiment: arms "curated" and "control", one run a seed.
         gamma: the reward's scale.
-        n_keep: images kept each round, which decides how far chance alone drives runs apart,
-        menus: and how the menus are drawn, see `curation.k_choice`.
+        n_keep: images kept each round, which decides how far chance alone drives runs apart.
+        menus: how menus are drawn, see `curation.k_choice`.
     """
     several = experiment.histories("curated")["seed"].nunique() > 1
     source = "CIFAR-10, repeats" if several else "CIFAR-10, confidence"  # one run repeats nothing
@@ -230,8 +230,8 @@ def _agreement(curated: pd.DataFrame, source: str, gamma: float, chance: Chance)
     shares = [c for c in curated if c.startswith("share_")]
     ends = [run.sort_values("round")[shares].to_numpy()[-1] for _, run in curated.groupby("seed")]
     apart = max(float(total_variation(a, b)) for a, b in combinations(ends, 2))
-    confidence = curated.pivot(index="round", columns="seed", values="mean_reward") / gamma
-    spread = float((confidence.max(axis=1) - confidence.min(axis=1)).max())
+    confidence = curated.pivot(index="round", columns="seed", values="mean_reward").to_numpy() / gamma
+    spread = float(np.ptp(confidence, axis=1).max())
     return [
         Claim(
             "any two runs end as close in class shares as chance lets them",
@@ -252,7 +252,7 @@ def _rising(curated: pd.DataFrame, source: str, gamma: float) -> Claim:
     """The mean reward grows in each round, in every seed, until it is within 10 % of its greatest value gamma."""
     by_round = curated.pivot(index="round", columns="seed", values="mean_reward")
     steps = by_round.diff().shift(-1)[by_round < 0.9 * gamma]
-    least = float(steps.min().min())
+    least = float(steps.min().min()) if by_round.notna().all(axis=None) else float("nan")
     return Claim(
         "curated only: the mean reward rises every round until within 10 % of its top",
         source,
@@ -291,18 +291,18 @@ def _growth(history: pd.DataFrame, worst: bool = True) -> float:
     """Fréchet distance over its start: the largest of all rounds and seeds, or the least of the last round."""
     ratios = history.pivot(index="round", columns="seed", values="frechet_distance_evaluator")
     ratios = ratios / ratios.loc[0]
-    return float(ratios.max().max() if worst else ratios.iloc[-1].min())
+    return float(ratios.to_numpy().max() if worst else ratios.iloc[-1].to_numpy().min())
 
 
-def _fall(history: pd.DataFrame) -> pd.Series:
+def _fall(history: pd.DataFrame) -> np.ndarray:
     """Entropy lost between the first and the last round, for each seed."""
-    by_round = history.pivot(index="round", columns="seed", values="entropy")
-    return by_round.iloc[0] - by_round.iloc[-1]
+    by_round = history.pivot(index="round", columns="seed", values="entropy").to_numpy()
+    return by_round[0] - by_round[-1]
 
 
 def _worst_fall(history: pd.DataFrame) -> float:
-    by_round = history.pivot(index="round", columns="seed", values="entropy")
-    return float((by_round.iloc[0] - by_round).max().max())
+    by_round = history.pivot(index="round", columns="seed", values="entropy").to_numpy()
+    return float((by_round[0] - by_round).max())
 
 
 def _first(history: pd.DataFrame, columns: list[str]) -> np.ndarray:

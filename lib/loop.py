@@ -165,6 +165,7 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
     Returns:
         The run, equal bit for bit on one machine however often it was interrupted.
     """
+    runs.require_unchanged()
     task, seed = config.task, config.seed
     names = [_name(t) for t in range(config.rounds + 1)]
     settings = config.settings()

@@ -75,12 +75,22 @@ def animation(
     return Image(data=gif, format="gif", alt=alt)
 
 
-def verdicts(claims: list[Claim], notebook: str, profile: Profile) -> None:
-    """Save a notebook's claims with their numbers and where they come from; print the table of verdicts."""
+def verdicts(claims: list[Claim], notebook: str, profile: Profile, *, seed: int, run: dict | None = None) -> None:
+    """Save a notebook's claims with their numbers and where they come from; print the table of verdicts.
+
+    Args:
+        claims: in the order of the table.
+        notebook: its name without ending.
+        profile: the resolved profile.
+        seed: the notebook's first seed.
+        run: as in `figure`.
+    """
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
-    _describe(folder, f"{notebook}_claims", ("csv",), {"profile": profile.model_dump(mode="json")}, None)
+    about = {"profile": profile.model_dump(mode="json"), "seed": seed}
+    run = run and run | {"code_sha256": runs.spot_digest()}  # the code of the verdicts is part of it
+    _describe(folder, f"{notebook}_claims", ("csv",), about, run)
     show_verdicts(claims)
 
 
@@ -161,7 +171,7 @@ def _save_numbers(
 
 def _describe(folder: Path, name: str, endings: tuple[str, ...], about: dict, run: dict | None) -> None:
     """Save where files of one name come from, with a digest of each."""
-    now = {"code_sha256": runs.spot_digest(), "seeds": [about["seed"]] if "seed" in about else [], "inputs": {}}
+    now = {"code_sha256": runs.spot_digest(), "seeds": [about["seed"]], "inputs": {}}
     origin = run or runs.provenance(seconds=time.perf_counter() - BEGAN) | now
     about["provenance"] = origin | {"stale": sorted({*origin.get("stale", []), *runs.stale()})}
     names = [f"{name}.{ending}" for ending in endings]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lib import distributed, paths, sealed
-from lib.checks import require
+from lib.checks import BadInput, require
 
 # What these say never changes what a run computes.
 READERS = {
@@ -56,9 +56,12 @@ PACKAGES = (
 )  # fmt: skip
 # A refresh rewrites these one by one: that one of them differs from the commit says nothing of what it computed.
 OUTPUTS = (":!paper_figs", ":!notebooks/*.ipynb", ":!benchmarks/results")
-ON_THE_SPOT = {"explorer.py", "parametric.py", "statements.py", "taste.py"}  # readers that compute figures alone
+ON_THE_SPOT = {  # readers that compute figures or verdicts by themselves
+    "claims.py", "explorer.py", "image_claims.py", "parametric.py", "recorded.py", "statements.py", "taste.py",
+}  # fmt: skip
 DIFFERING = (
-    "commit", "clean_tree", "code_sha256", "processor", "device", "dtype", "precision", "threads", "python",
+    "commit", "clean_tree", "code_sha256", "processor", "device", "dtype", "precision", "processes", "threads",
+    "python", "packages",
 )  # fmt: skip
 _stale: set[str] = set()  # run folders of other code that this process has read
 
@@ -169,12 +172,9 @@ def folder(name: str, settings: dict) -> Path:
     """The folder of a run: its name, a digest of its settings, and one of the code that computes it.
 
     What rests on stale results has a folder of its own, so that it never passes for a result of this code alone.
-
-    Raises:
-        BadInput: lib/ has been edited since this process imported it, so that nobody knows what would compute.
     """
+    require_unchanged()
     code = code_digest()
-    require(code_on_disk() == IMPORTED["code_sha256"], "lib/", "edited since", "as imported: restart the kernel")
     if _stale:
         code = hashlib.sha256("".join([code, *stale()]).encode()).hexdigest()
     return _folder(name, settings, code)
@@ -213,8 +213,16 @@ def code_digest() -> str:
     return IMPORTED["code_sha256"]
 
 
+def require_unchanged() -> None:
+    """Raise `BadInput` where lib/ was edited since this process imported it: nobody knows what would compute."""
+    if code_on_disk() != IMPORTED["code_sha256"]:
+        raise BadInput(
+            "lib/ has changed since this process began: start it again (a notebook: restart the kernel)"
+        )
+
+
 def spot_digest() -> str:
-    """The same for a result that is computed on the spot, without a run: ON_THE_SPOT has a part in it."""
+    """The same for a result that is computed on the spot, or a verdict: ON_THE_SPOT has a part in it."""
     return IMPORTED_ON_THE_SPOT
 
 
@@ -223,8 +231,10 @@ def code_on_disk(also: Collection[str] = ()) -> str:
     total = hashlib.sha256()
     root = paths.PROJECT / "lib"
     for path in sorted(root.rglob("*.py")):
-        if path.name not in READERS or path.name in also:
-            total.update(str(path.relative_to(root)).encode() + path.read_bytes())
+        part = path.relative_to(root)
+        hidden = any(name.startswith(".") for name in part.parts)  # what editors leave
+        if not hidden and (path.name not in READERS or path.name in also):
+            total.update(str(part).encode() + path.read_bytes())
     return total.hexdigest()
 
 
@@ -254,7 +264,6 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
         time = {"started": started.isoformat(timespec="seconds"), "seconds": round(seconds, 3)}
     return {
         **IMPORTED,
-        "code_sha256": code_digest(),
         "stale": stale(),
         "processor": processor(),
         **_hardware(generator),
@@ -268,12 +277,13 @@ def provenance(generator: object = None, *, seconds: float | None = None) -> dic
 
 
 def merged(origins: list[dict]) -> dict:
-    """One provenance for parts computed at several times: the last one's, with the time, memory and inputs of all.
+    """One provenance for parts computed at several times: the last one's, with the time and memory of all.
 
-    Where an earlier part ran on another machine or by other code, `also` holds what differed there.
+    Where another part ran on another machine or by other code, `also` holds what differed there.
     """
     last = origins[-1]
-    other = [{key: o.get(key) for key in DIFFERING if o.get(key) != last.get(key)} for o in origins]
+    parts = [o | part for o in origins for part in ({}, *o.get("also", []))]
+    other = [{key: o.get(key) for key in DIFFERING if o.get(key) != last.get(key)} for o in parts]
     also = [part for i, part in enumerate(other) if part and part not in other[:i]]
     return (
         last
@@ -321,7 +331,8 @@ def _hardware(generator: object) -> dict:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=paths.PROJECT, capture_output=True, text=True, check=True)
+        line = ["git", "--no-optional-locks", *arguments]  # status would write to the index
+        done = subprocess.run(line, cwd=paths.PROJECT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -445,4 +445,4 @@ found = [
 products.listing(claims.table(found, measured=True)[["claim", "measured"]])
 
 # %% tags=["nbval-check-output"]
-products.verdicts(found, "01_population", profile)
+products.verdicts(found, "01_population", profile, seed=seed)

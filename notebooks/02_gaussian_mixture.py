@@ -207,4 +207,5 @@ for what, value in (gaps | stds).items():
 # 2024): what our control shows is what they study.
 
 # %% tags=["nbval-check-output"]
-products.verdicts(claims.toy_claims(experiment, data.n_groups, separate=True), "02_gaussian_mixture", settings)
+verdicts = claims.toy_claims(experiment, data.n_groups, separate=True)
+products.verdicts(verdicts, "02_gaussian_mixture", settings, seed=seed, run=experiment.provenance)

@@ -237,4 +237,5 @@ Markdown(f"*{caption}*" if study else "*Not compared at this profile: its `study
 # %% tags=["nbval-check-output"]
 verdicts = image_claims.airplane_claims(experiment, rewarded, images.airplane_gamma)
 verdicts += image_claims.study_claims(study, rewarded) if study else []
-products.verdicts(verdicts, "04_airplane_reward", settings)
+run = experiments.provenance(experiment, *study.values())
+products.verdicts(verdicts, "04_airplane_reward", settings, seed=seed, run=run)

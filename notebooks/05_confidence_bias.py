@@ -93,8 +93,8 @@ for arm in ("curated", "mixed"):
 # %% [markdown]
 # **Reading.** Curated only, the classes grow uneven, as the paper says: by 0.45 to 0.81 nats. Part of that may be
 # chance. A loop that keeps 256 images a round draws them, and of three loops of a *perfect* model, without any
-# choice, the most uneven loses more than 0.45 nats once in twenty times; one run of ours lies on that line. With
-# two thirds real data nearly all of the evenness stays, over twenty rounds as over ten.
+# choice, the most uneven loses more than 0.45 nats once in twenty times; one run of ours cannot be told from that
+# line. With two thirds real data nearly all of the evenness stays, over twenty rounds as over ten.
 #
 # But the control, in which nobody chooses, loses even more than the curated loop within ten rounds in all three
 # runs. (Seed 1 here is the EPYC's run; notebook 07 draws the Xeon's of the same seed, whose curated loop loses
@@ -238,4 +238,4 @@ pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in lo
 # %% tags=["nbval-check-output"]
 sizes = images.confidence_gamma, images.n_keep, images.menus
 verdicts = [claim for judge, one in loops.items() for claim in image_claims.bias_claims(one, judge, *sizes)]
-products.verdicts(verdicts, "05_confidence_bias", settings)
+products.verdicts(verdicts, "05_confidence_bias", settings, seed=seed, run=about["run"])

@@ -200,4 +200,4 @@ pd.concat(
 # rounds is `quality_rounds` in the table at the top (20 in the paper). The control is our addition.
 
 # %% tags=["nbval-check-output"]
-products.verdicts(image_claims.quality_claims(experiment), "06_quality_with_real_data", settings)
+products.verdicts(image_claims.quality_claims(experiment), "06_quality_with_real_data", settings, **about)

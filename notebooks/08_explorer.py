@@ -187,4 +187,4 @@ found = [claims.explorer_claim(coarse), *claims.story_claims(stories), *claims.t
 products.listing(claims.table(found, measured=True)[["claim", "measured"]])
 
 # %% tags=["nbval-check-output"]
-products.verdicts(found, "08_explorer", profile)
+products.verdicts(found, "08_explorer", profile, seed=seed)

@@ -278,4 +278,5 @@ products.listing(pd.DataFrame(rows))
 
 # %% tags=["nbval-check-output"]
 found = [claim for name, experiment in everything.items() for claim in claims.own_claims(name, experiment)]
-products.verdicts(found, "09_your_own", settings)
+run = experiments.provenance(*everything.values())
+products.verdicts(found, "09_your_own", settings, seed=seed, run=run)

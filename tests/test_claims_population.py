@@ -56,6 +56,7 @@ def test_true_tables_hold(claim):
         (lambda t: claims.theorem_2_1_claims(t)[0], PURE, "kl"),
         (lambda t: claims.theorem_2_3_claim(t), MIXED, "gain"),
         (lambda t: claims.theorem_2_4_claim(t), MIXED, "kl"),
+        (lambda t: claims.theorem_2_4_claim(t), MIXED, "kl_bound"),
         (lambda t: claims.theorem_2_2_claims(t)[0], STABLE, "contraction"),
     ],
 )

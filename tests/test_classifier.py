@@ -169,7 +169,7 @@ def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch, op
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     briefly(checkpoint=tmp_path / "c.safetensors")
-    with pytest.raises(BadInput, match="of this training; it has another label_smoothing: delete it"):
+    with pytest.raises(BadInput, match="of this training; it differs in label_smoothing: delete it"):
         briefly(checkpoint=tmp_path / "c.safetensors", label_smoothing=0.2)
 
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 )
 def test_a_checkpoint_of_other_data_is_refused(tmp_path, other, named):
     briefly(checkpoint=tmp_path / "c.safetensors")
-    with pytest.raises(BadInput, match=f"of this training; it has another {named}: delete it"):
+    with pytest.raises(BadInput, match=f"of this training; it differs in {named}: delete it"):
         briefly(**other, checkpoint=tmp_path / "c.safetensors")
 
 

@@ -378,7 +378,7 @@ def test_a_checkpoint_of_another_flow_is_refused(tmp_path, other):
     path, options = tmp_path / "flow.safetensors", {"seed": 0, "batch": 8, "checkpoint_every": 2}
     Flow(SMALL).fit(tiny_images(50), 3, checkpoint=path, **options)
     assert len(Flow(SMALL).fit(tiny_images(50), 3, checkpoint=path, **options)) == 1
-    with pytest.raises(BadInput, match=f"of this training; it has another {next(iter(other))}: delete it"):
+    with pytest.raises(BadInput, match=f"of this training; it differs in {next(iter(other))}: delete it"):
         Flow(SMALL, **other).fit(tiny_images(50), 3, checkpoint=path, **options)
 
 

@@ -106,7 +106,7 @@ def test_a_notebook_that_fails_makes_the_command_fail(capsys, tmp_path, monkeypa
 
 @pytest.mark.parametrize("error", [None, "no room"])
 def test_a_report_that_fails_makes_the_command_fail(error, capsys, monkeypatch):
-    products.verdicts([], "00_start_here", profiles.load("quick"))
+    products.verdicts([], "00_start_here", profiles.load("quick"), seed=0)
     news = {name: step.News(name, 1.0, None) for name in ("00_start_here", "report")}
     news["report"] = step.News("report", 1.0, error)
     monkeypatch.setattr(workflow, "run", lambda *_, **__: news)
@@ -127,6 +127,7 @@ if [ "$*" = "-m venv --clear .venv" ]; then
   cp "$0" .venv/bin/uv
 fi
 if [ "$*" = "-m pip --version" ] && [ -e no-pip ]; then exit 1; fi
+if [ "$*" = "-m ensurepip" ] && [ -e no-ensurepip ]; then exit 1; fi
 """
 
 
@@ -152,7 +153,10 @@ def test_the_environment_is_made_once_and_again_where_it_cannot_be_trusted(tmp_p
     assert set_up(home) == {"venv": True, "uv": True, "last": last}
     assert set_up(home) == {"venv": False, "uv": False, "last": last}
     (home / ".venv" / ".curated-loops").unlink()
-    (home / "no-pip").touch()  # interrupted before pip was there
+    (home / "no-pip").touch()  # uv makes environments without
+    assert not set_up(home)["venv"]
+    (home / ".venv" / ".curated-loops").unlink()
+    (home / "no-ensurepip").touch()  # interrupted before anything was there
     assert set_up(home)["venv"]
     (home / "no-pip").unlink()
     (home / ".venv" / "bin" / "python").unlink()

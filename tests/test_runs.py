@@ -169,6 +169,10 @@ def test_code_digest_follows_what_computes_and_not_what_reads(monkeypatch, scrat
     (lib / "parametric.py").write_text("c = 2\n")
     assert runs.code_on_disk() == before
     assert runs.code_on_disk(runs.ON_THE_SPOT) != on_the_spot
+    (lib / ".ipynb_checkpoints").mkdir()
+    (lib / ".ipynb_checkpoints" / "loop-checkpoint.py").write_text("what JupyterLab keeps of an opened file\n")
+    (lib / ".#loop.py").symlink_to("somebody@here.1234")  # Emacs
+    assert runs.code_on_disk() == before
     (lib / "loop.py").write_text("a = 2\n")
     assert runs.code_on_disk() != before
 
@@ -193,6 +197,9 @@ def test_parts_from_two_machines_are_both_told():
     both = runs.merged([other, other, one])
     assert (both["processor"], both["also"]) == ("Xeon", [{"processor": "EPYC"}])
     assert (both["seconds"], both["started"], both["peak_memory_mib"]) == (9.0, "2026-01-01", 7)
+    third = one | {"packages": {"torch": "2"}}
+    assert runs.merged([both, third])["also"] == [{"packages": None}, {"processor": "EPYC", "packages": None}]
+    assert runs.merged([third, both])["also"] == [{"packages": {"torch": "2"}}, {"processor": "EPYC"}]
 
 
 def test_provenance_names_what_a_result_came_from(monkeypatch, scratch):

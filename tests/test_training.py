@@ -173,7 +173,7 @@ def test_a_checkpoint_of_other_data_is_refused(scratch, other):
     data, path = Mixture([DATA, DATA + 1], [1, 1]), scratch / "half.safetensors"
     interrupted(data, path)
     assert len(interrupted(Mixture([DATA.clone(), DATA + 1], [2, 2]), path)) == 1  # the same law goes on
-    with pytest.raises(BadInput, match="of this training; it has another data: delete it to start anew"):
+    with pytest.raises(BadInput, match="of this training; it differs in data: delete it to start anew"):
         interrupted(other, path)
 
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_identity_is_refused(scratch):
     path = scratch / "half.safetensors"
     interrupted(DATA, path, identity={"flip": True})
     assert len(interrupted(DATA, path, identity={"flip": True})) == 1
-    with pytest.raises(BadInput, match="it has another flip: delete it"):
+    with pytest.raises(BadInput, match="it differs in flip: delete it"):
         interrupted(DATA, path, identity={"flip": False})
 
 

@@ -172,7 +172,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, other):
     options = {"steps": 3, "seed": 0, "batch": 4, "lr": 1e-2, "checkpoint": path, "checkpoint_every": 2}
     train(net, plain(net), IMAGES, **options)
     (key,) = other
-    with pytest.raises(BadInput, match=f"of this training; it has another {key}: delete it to start anew"):
+    with pytest.raises(BadInput, match=f"of this training; it differs in {key}: delete it to start anew"):
         train(net, plain(net), IMAGES, **options | other)
 
 

@@ -384,7 +384,7 @@ def _resume(path: Path, about: dict, vector: nn.Parameter, updates: _Updates, em
 def require_same(checkpoint: Path, info: dict, about: dict) -> None:
     """Raise `BadInput` unless a checkpoint's `info` holds what a training is `about`, its network among it."""
     others = [key for key, value in about.items() if info.get(key) != value]
-    same = "of this network" if "network" in others else f"of this training; it has another {', '.join(others)}"
+    same = "of this network" if "network" in others else f"of this training; it differs in {', '.join(others)}"
     require(not others, "checkpoint", str(checkpoint), f"{same}: delete it to start anew")
 
 
