@@ -37,7 +37,8 @@ def profile():
 
 def code(monkeypatch, letter):
     """Let the tree's code be other code."""
-    monkeypatch.setattr(runs, "code_digest", lambda: letter * 64)
+    monkeypatch.setitem(runs.IMPORTED, "code_sha256", letter * 64)
+    monkeypatch.setattr(runs, "code_on_disk", lambda: letter * 64)
 
 
 def run(profile, arm="curated"):
