@@ -224,7 +224,8 @@ Markdown(f"*{caption}*" if study else "*Not compared at this profile: its `study
 #   ones (table above); recall falls and precision rises, since what is left looks real. A part is model error: the
 #   control loses quality round by round although nothing is chosen, and drifts towards one class (see its panel),
 #   which no one asked for, almost three times as far as chance takes a perfect model.
-# - **A larger $K$ chooses harder, the menu rule matters little.** All settings lie near their own exact curves.
+# - **A larger $K$ chooses harder, the menu rule matters little.** All settings lie near their own exact curves,
+#   most a little below, and at $K = 4$ and 8 by more than chance in some rounds (`04_menus.csv`): the loop lags.
 #
 # **Where we differ from the paper.** $K$ and the menu rule are not stated there (the text we have seen keeps 2,500
 # of 50,000 images a round, which would be $K = 20$ if each menu gave one); ours are in the table at the top. A

@@ -188,6 +188,28 @@ def test_a_loop_that_stands_still_keeps_no_promise():
     assert [claim.holds for claim in image_claims.study_claims(study, 0)] == [False, False]
 
 
+@pytest.mark.parametrize("column", ["mean_reward", "entropy", "frechet_distance_evaluator"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_round_that_was_not_measured_keeps_no_promise(column, seed):
+    """As if every claim on images held: rises and falls in each of two runs; then one number is missing."""
+    rows = [
+        {"round": t, "seed": s, "mean_reward": 1.0 + t, "entropy": 2.0, "frechet_distance_evaluator": 1.0}
+        for s in (0, 1) for t in range(3)
+    ]  # fmt: skip
+    whole = pd.DataFrame(rows)
+    gap = whole.assign(**{column: whole[column].mask((whole["seed"] == seed) & (whole["round"] == 2))})
+
+    def holds(table):
+        return {
+            "mean_reward": image_claims._rising(table, "", 5.0).holds,
+            "entropy": image_claims._worst_fall(table) <= 0.05 and image_claims._fall(table).max() <= 0.05,
+            "frechet_distance_evaluator": image_claims._growth(table) <= 1.5,
+        }[column]
+
+    assert holds(whole)
+    assert not holds(gap)
+
+
 def test_what_the_explorer_claims_falls_with_what_it_rests_on():
     assert explorer_claim(pd.DataFrame({"difference": [0.001, 0.009]})).holds
     assert not explorer_claim(pd.DataFrame({"difference": [0.001, 0.011]})).holds
