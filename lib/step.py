@@ -56,7 +56,7 @@ def environment() -> dict[str, str]:
 def run(name: str, log: Path, command: list[str]) -> int:
     """Run a command from the project's folder, again where its kernel died at the start; its exit code."""
     # Whoever reads this line is gone after a kill of run_all.sh: the job then ends here, on a broken pipe.
-    print(f"{name}: started", flush=True)
+    _tell(f"{name}: started")
     began = time.time()
     for _ in range(KERNEL_STARTS):
         with open(log, "w") as file:
@@ -66,8 +66,14 @@ def run(name: str, log: Path, command: list[str]) -> int:
         if code == 0 or KERNEL_DIED not in last_line(log):
             break
     how = f"FAILED: {_reason(log, code)} (whole log: {log})" if code else "done"
-    print(f"{name}: {how} after {time.time() - began:.0f} s", flush=True)
+    _tell(f"{name}: {how} after {time.time() - began:.0f} s")
     return code
+
+
+def _tell(news: str) -> None:
+    """One write: where output is not buffered, `print` makes two, and jobs share the pipe."""
+    sys.stdout.write(f"{news}\n")
+    sys.stdout.flush()
 
 
 def _reason(log: Path, code: int) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -205,6 +206,14 @@ def test_news_is_read_back():
 def test_a_step_tells_why_it_failed(code, says, tmp_path, capsys):
     assert step.run("x", tmp_path / "x.log", ["bash", "-c", code]) != 0
     assert f"x: FAILED: {says} (whole log: {tmp_path / 'x.log'})" in capsys.readouterr().out
+
+
+def test_news_are_written_whole_even_where_output_is_not_buffered(tmp_path, monkeypatch):
+    writes = []
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=writes.append, flush=lambda: None))
+    step.run("x", tmp_path / "x.log", ["true"])
+    assert [line[-1:] for line in writes] == ["\n", "\n"]
+    assert [(news.name, news.error) for news in map(step.read, writes)] == [("x", None), ("x", None)]
 
 
 @pytest.fixture
