@@ -1,7 +1,6 @@
 """Results that were computed once, read back from the committed tables in paper_figs/: nothing is run again."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,30 +9,24 @@ import pandas as pd
 from lib.checks import require
 from lib.products import RECORDED, seed_list
 
-# What is recorded of profile `cifar` for readers who cannot spend its hours, in the order in which it was: each
-# folder is what the notebooks left at one commit on one machine.
-FOLDERS = ("cifar", "cifar-seed-1", "cifar-seed-2")
-LONGER = "cifar-20-rounds"  # cifar-seed-2's confidence loop, gone on with; the tables of notebook 06
-COUNTS = ("seeds", "confidence_seeds", "repeats")  # settings in which records of one experiment may differ
+FOLDER = RECORDED / "cifar"  # what profile `cifar` left, for readers who cannot spend its hours
 
 
 @dataclass(frozen=True)
 class Record:
-    """What `lib.experiments.Experiment` is to figures and claims, read from tables.
+    """What `lib.experiments.Experiment` is to figures and claims, read from a table.
 
     Attributes:
-        exact: for each arm, the exact dynamics, averaged over the runs.
-        finite: for each arm, the bounds of a perfect model on as many samples; {} in older tables.
-        floor: quality columns of real test images; {} where the tables have none.
-        about: the JSON of each table: profile, seed, provenance.
-        apart: folders that hold the figure at other settings than the first, and so are not part of it.
+        exact: for each arm, the exact dynamics, averaged over the seeds.
+        finite: for each arm, the bounds of a perfect model on as many samples.
+        floor: quality columns of real test images; {} where the table has none.
+        about: the table's JSON: profile, seed, provenance.
     """
 
     exact: dict[str, pd.DataFrame]
     finite: dict[str, pd.DataFrame]
     floor: dict[str, float]
-    about: list[dict]
-    apart: list[str]
+    about: dict
     _measured: pd.DataFrame
 
     @property
@@ -54,77 +47,46 @@ class Record:
     @property
     def settings(self) -> dict:
         """The `images` section of the profile it was run at."""
-        return self.about[0]["profile"]["images"]
+        return self.about["profile"]["images"]
 
     @property
     def source(self) -> str:
         """For a caption: where these numbers come from."""
-        size = (
-            f"profile `{self.about[0]['profile']['name']}`, {len(self.exact[self.arms[0]]) - 1} rounds, "
-            f"{self.settings['n_keep']:,} images kept a round"
+        made = self.about["provenance"]
+        tree = "" if made["clean_tree"] else ", tree not clean"
+        return (
+            f"Recorded: profile `{self.about['profile']['name']}`, {len(self.exact[self.arms[0]]) - 1} rounds, "
+            f"{self.settings['n_keep']:,} images kept a round; {seed_list(self.seeds)} on {made['processor']} "
+            f"(device {made['device']}), {made['seconds'] / 3600:.1f} h for {made['runs']} runs, "
+            f"commit `{made['commit'][:10]}`{tree}."
         )
-        others = f" Not shown, since run at other settings: {', '.join(self.apart)}." if self.apart else ""
-        return f"Recorded: {size}; {'; '.join(_origin(about['provenance']) for about in self.about)}.{others}"
 
 
-def load(figure: str, folders: Sequence[str] = FOLDERS, root: Path = RECORDED, **columns: str) -> Record:
-    """The tables behind a figure, as one: a run that stands in two of them is taken from the first.
-
-    Those at other settings than the first stay out of it: who runs profile `cifar` again writes the first anew.
+def load(figure: str, folder: Path = FOLDER, **columns: str) -> Record:
+    """The table behind a figure.
 
     Args:
         figure: its name without ending, e.g. "04_class_shares"; its table is one of `experiments.long_table`.
-        folders: where it was recorded; those without it are passed over.
-        root: where these folders lie.
+        folder: where it was recorded.
         columns: keep rows with these values alone, e.g. judge="fitted".
 
     Raises:
-        BadInput: no folder holds the figure.
+        BadInput: the folder does not hold the figure.
     """
-    there = [root / folder / f"{figure}.csv" for folder in folders]
-    there = [path for path in there if path.exists()]
-    require(bool(there), "recorded figure", figure, f"a table in one of {', '.join(folders)} in {root}")
-    told = {path: json.loads(path.with_suffix(".json").read_text()) for path in there}
-    apart = [path for path in there if _images(told[path]) != _images(told[there[0]])]
-    there = [path for path in there if path not in apart]
-    tables = pd.concat([_chosen(path, columns).assign(record=i) for i, path in enumerate(there)])
-    parts = dict(list(tables.groupby("kind")))
-    measured = parts["measured"].sort_values("record", kind="stable").drop_duplicates(["arm", "seed", "round"])
-    runs = parts["measured"].groupby(["arm", "record"])["seed"].nunique()
-    exact = {str(arm): _mean(rows, runs[arm]) for arm, rows in parts["exact"].groupby("arm", sort=False)}
-    chance = tables[tables["kind"].str.startswith("finite")].groupby("arm", sort=False)
-    finite = {str(arm): _own_columns(rows).drop(columns="record").astype({"round": int}) for arm, rows in chance}
-    floor = _own_columns(parts["real"]).drop(columns="record").iloc[0].to_dict() if "real" in parts else {}
-    about, others = [told[path] for path in there], [path.parent.name for path in apart]
-    return Record(exact, finite, floor, about, others, measured.drop(columns="record"))
-
-
-def _chosen(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    path = folder / f"{figure}.csv"
+    require(path.exists(), "recorded figure", figure, f"a table in {folder}")
     table = pd.read_csv(path)
     for name, value in columns.items():
         table = table[table[name].astype(str) == value].drop(columns=name)
-    return table
-
-
-def _mean(exact: pd.DataFrame, runs: pd.Series) -> pd.DataFrame:
-    """The exact dynamics of one arm, a row a round; a record's own is a mean over its `runs[record]` runs."""
-    rows = _own_columns(exact)
-    weight = rows.pop("record").map(runs)
-    total = rows.mul(weight, axis=0).assign(round=rows["round"], weight=weight).groupby("round").sum()
-    return total.div(total.pop("weight"), axis=0).reset_index().astype({"round": int})
-
-
-def _images(about: dict) -> dict:
-    return {key: value for key, value in about["profile"]["images"].items() if key not in COUNTS}
-
-
-def _origin(made: dict) -> str:
-    """In words: seeds, time, device and code of one record."""
-    tree = "" if made["clean_tree"] else ", tree not clean"
-    return (
-        f"{seed_list(made['seeds'])} on device {made['device']} (threads: {made['threads']}), "
-        f"{made['seconds'] / 3600:.1f} h for {made['runs']} runs, commit `{made['commit'][:10]}`{tree}"
-    )
+    parts = dict(list(table.groupby("kind")))
+    exact = {
+        str(arm): _own_columns(rows).astype({"round": int})
+        for arm, rows in parts["exact"].groupby("arm", sort=False)
+    }
+    chance = table[table["kind"].str.startswith("finite")].groupby("arm", sort=False)
+    finite = {str(arm): _own_columns(rows).astype({"round": int}) for arm, rows in chance}
+    floor = _own_columns(parts["real"]).iloc[0].to_dict() if "real" in parts else {}
+    return Record(exact, finite, floor, json.loads(path.with_suffix(".json").read_text()), parts["measured"])
 
 
 def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:

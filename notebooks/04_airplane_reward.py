@@ -48,10 +48,10 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 # %% [markdown]
 # ## Recorded on CIFAR-10
 #
-# Profile `cifar` takes hours, so it was run ahead: seed 0 on an Intel Xeon, seed 2 on an AMD EPYC. The tables lie
-# in `paper_figs/cifar/` and `paper_figs/cifar-seed-2/`; here they are drawn as one, by the functions that draw the
-# live run below. **curated only** is the loop of the paper's figure, the **$K = 1$
-# control** retrains without any choice, dashed is the **exact dynamics**, choice without a model.
+# Profile `cifar` takes hours, so it was run ahead; its tables lie in `paper_figs/cifar/` and are drawn here by the
+# functions that draw the live run below. **curated only** is the loop of the paper's figure, the **$K = 1$
+# control** retrains without any choice, dashed is the **exact dynamics**, choice without a model; dotted are the
+# least and the greatest of twenty *perfect* models that draw as many samples as the loop: within lies chance.
 
 # %%
 record = recorded.load("04_class_shares")
@@ -68,7 +68,7 @@ products.picture(image_figures.arm_curves(record, curves, title, record.floor), 
 Markdown(f"*{record.source} Fréchet distance on evaluator features, not FID; dash-dotted: real test images.*")
 
 # %%
-products.stored("04_samples", recorded.FOLDERS[0])
+products.stored("04_samples", "cifar")
 
 # %%
 image_experiments.drift(record, f"share_{rewarded}").round(3).to_frame()

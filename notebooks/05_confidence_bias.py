@@ -48,10 +48,10 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 # %% [markdown]
 # ## Recorded on CIFAR-10
 #
-# Profile `cifar` takes hours, so it was run ahead: seed 0 on an Intel Xeon, seeds 1 and 2 on an AMD EPYC. The
-# tables lie in `paper_figs/cifar/`, `cifar-seed-1/` and `cifar-seed-2/`; here they are drawn as one, by the
+# Profile `cifar` takes hours, so it was run ahead; its tables lie in `paper_figs/cifar/` and are drawn here by the
 # functions that draw the live run below: **curated only**, the loop **with real data** ($\lambda = 1/2$) and the
-# **$K = 1$ control**, which retrains without any choice. Dashed is the exact dynamics, choice without a model.
+# **$K = 1$ control**, which retrains without any choice. Dashed is the exact dynamics, choice without a model;
+# dotted are the least and the greatest of twenty *perfect* models that draw as many samples: within lies chance.
 
 # %%
 record = recorded.load("05_class_shares", judge="fitted")
@@ -68,10 +68,10 @@ products.picture(image_figures.arm_curves(record, columns, title), alt)
 Markdown(f"*{record.source} Band: least to greatest seed.*")
 
 # %% [markdown]
-# Ten rounds are short for it. Seed 2 went on to twenty (`paper_figs/cifar-20-rounds/`):
+# Ten rounds are short for it. Seed 0 went on to the twenty of notebook 06:
 
 # %%
-longer = recorded.load("06_quality", [recorded.LONGER])
+longer = recorded.load("06_quality")
 title = "Confidence reward over 20 rounds (CIFAR-10, recorded)"
 alt = "Recorded mean reward, entropy of shares and evaluator's confidence over 20 rounds on CIFAR-10, one seed."
 products.picture(image_figures.arm_curves(longer, columns, title), alt)

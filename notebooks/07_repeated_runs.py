@@ -36,7 +36,6 @@ from IPython.display import Markdown
 
 from lib import experiments, figures, image_claims, image_experiments, image_figures, products, profiles, recorded
 from lib.datasets import CIFAR10_CLASSES
-from lib.metrics import total_variation
 
 figures.use_style()
 settings = profiles.load(profile, overrides)
@@ -47,14 +46,12 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 # %% [markdown]
 # ## Recorded on CIFAR-10
 #
-# Profile `cifar` takes hours, so it was run ahead: seeds 0 and 1 on an Intel Xeon, seed 2 on an AMD EPYC. The
-# tables lie in `paper_figs/cifar/` and `paper_figs/cifar-seed-2/`; here they are drawn as one, by the functions
-# that draw the live run below: one column a run, all from one $p_0$.
+# Profile `cifar` takes hours, so it was run ahead; its tables lie in `paper_figs/cifar/` and are drawn here by the
+# functions that draw the live run below: one column a run, all from one $p_0$.
 
 # %%
-folders = ["cifar", "cifar-seed-2"]
-record = recorded.load("07_curves", folders)
-repeats = {run: recorded.load("07_class_shares", folders, run=str(run)) for run in record.seeds}
+record = recorded.load("07_curves")
+repeats = {run: recorded.load("07_class_shares", run=str(run)) for run in record.seeds}
 panels = {
     f"{figures.ARM_NAMES[arm]}, seed {run}": (one.histories(arm), one.exact[arm])
     for arm in record.arms
@@ -82,35 +79,6 @@ Markdown(f"*{record.source} Band: least to greatest run.*")
 # class shares can only be asked of loops that keep far more. The controls agree better with each other than the
 # curated runs do: cats, then dogs. So the drift is the model's, and choice makes it less predictable; in two runs
 # of three the shares stay more even than the control's.
-
-# %% [markdown]
-# Seed 1 was run twice: on the Xeon, drawn above, and on the EPYC (`paper_figs/cifar-seed-1/`). The random numbers
-# are the same, rounding is not:
-
-# %%
-twice = {}
-for processor, folder in {"Xeon": "cifar", "EPYC": "cifar-seed-1"}.items():
-    run = recorded.load("07_curves", [folder]).histories("curated").query("seed == 1").set_index("round")
-    shares = {f"share_{c}": CIFAR10_CLASSES[c] for c in (3, 8)}
-    twice[processor] = run[["mean_reward", "entropy", *shares]].rename(columns=shares)
-pd.concat(twice, axis=1).loc[[0, 1, 2, 5, 10]].round(3)
-
-# %% [markdown]
-# How far apart the two end, as total variation distance of the class shares, with and without choice:
-
-# %%
-apart = {}
-for arm in record.arms:
-    runs = [recorded.load("07_curves", [folder]).histories(arm) for folder in ("cifar", "cifar-seed-1")]
-    ends = [run.query("seed == 1 and round == 10").filter(regex=r"^share_\d$").to_numpy()[0] for run in runs]
-    apart[figures.ARM_NAMES[arm]] = total_variation(*ends)
-pd.Series(apart, name="Xeon and EPYC, seed 1").round(3).to_frame()
-
-# %% [markdown]
-# They start nearly alike and end, curated, as far apart as two seeds do: three quarters cats on one, a third cats
-# and nearly as many ships on the other. Without choice they stay close. A curated loop amplifies whatever differs,
-# be it the last digit of a sum (the two runs are also of different commits). What repeats is that the shares grow
-# uneven, not by how much, nor what grows beside the cats.
 
 # %% tags=["nbval-check-output"]
 products.show_verdicts(
