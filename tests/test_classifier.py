@@ -338,9 +338,12 @@ def test_pretraining_leaves_weights_with_cards_and_a_score(tmp_path, monkeypatch
     pretrain.p0(tmp_path, tmp_path, "cpu", steps=2, start=start)  # as many steps again, on minibatches of its own
     again = json.loads(start.with_suffix(".json").read_text())["training"]
     assert again["before"]["training"]["seed"] == training["seed"] != again["seed"]
-    Flow(ConvSettings(channels=(32, 64), patch=8)).save(tmp_path / "bare.safetensors", {"training": {"steps": 2}})
-    with pytest.raises(BadInput, match=r"bare.*: must be weights with training, .*, device on"):
-        pretrain.p0(tmp_path, tmp_path, "cpu", steps=2, start=tmp_path / "bare.safetensors")
+    for card in ({"training": {"steps": 2}}, {"training": {}, "seconds": 1, "commit": "", "device": ""}):
+        Flow(ConvSettings(channels=(32, 64), patch=8)).save(tmp_path / "bare.safetensors", card)
+        with pytest.raises(
+            BadInput, match=r"bare.*: must be weights with training, .*, device and training steps"
+        ):
+            pretrain.p0(tmp_path, tmp_path, "cpu", steps=2, start=tmp_path / "bare.safetensors")
     (tmp_path / "bare.safetensors").unlink()
     names = {"p0", "reward", "evaluator"}
     assert {path.name for path in tmp_path.glob("*.safetensors")} == {
