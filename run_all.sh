@@ -31,6 +31,9 @@ options of reproduce:
   -p KEY=VALUE       change one setting of the profile         ./run_all.sh --only 02 -p toy.rounds=5
   --reuse-stale      read finished runs of equal settings that other code computed; figures and verify say so
 
+options of other commands:
+  report: --profile, --only    refresh: --only, --jobs    test: --jobs    bench: --only
+
 options of lab:
   --only NN          open this notebook first
   --port N           where it listens (default 8888, or the next free one)
@@ -39,6 +42,8 @@ options of lab:
   -h, --help         this text
 
 Everything computed is kept in runs/ and reused; a stopped run goes on where it was. To start anew, delete runs/.
+$CURATED_LOOPS_RUNS and $CURATED_LOOPS_FIGURES name other folders than runs/ and paper_figs/, and $CURATED_LOOPS_DATA
+one that holds CIFAR-10.
 USAGE
 }
 

@@ -336,7 +336,7 @@ def own_claims(name: str, experiment: Experiment) -> list[Claim]:
             f"gain {gain:.3g}; at least {kept} of {groups} groups in every round",
         ),
         Claim(
-            f"{name}: group shares stay within a total variation distance of 0.15 of the exact dynamics",
+            f"{name}: with choice, group shares stay within 0.15 (total variation) of the exact dynamics",
             "ours",
             far <= 0.15,
             f"largest distance {far:.3f}",

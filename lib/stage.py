@@ -18,7 +18,7 @@ from lib.taste import Curator
 
 DPI = 96
 FLOOR = -20.0  # rewards below this share a colour
-KL_RANGE = (1e-2, 1e2)  # nats
+KL_RANGE = (1e-3, 1e2)  # nats
 REACH = 14.0  # pixels from the middle of a letter that count as on it: its disc, and a little for a shaky hand
 GAP = 0.65  # between the middles of two letters, in units of x: their discs do not touch
 MEAN, START, LIMIT, BOUND = "#000000", "#0072B2", "#D55E00", "#0072B2"

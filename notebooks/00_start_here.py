@@ -17,14 +17,13 @@
 # # Start here: the curated loop in two minutes
 #
 # People post the pictures they like best. The next model is trained on what was posted, and draws the next
-# pictures. Nobody meant to train a model on human preferences, and yet that is what happens.
-# [*Self-Consuming Generative Models with Curated Data Provably Optimize Human
-# Preferences*](https://arxiv.org/abs/2407.09499) (Ferbach, Bertrand, Bose, Gidel; NeurIPS 2024) proves where it
-# leads. These notebooks take the paper apart and put it back together: each trained loop is held against the
-# exact mathematics of the same loop.
+# pictures. Nobody meant to train a model on human preferences, and yet that is what happens. [*Self-Consuming
+# Generative Models with Curated Data Provably Optimize Human Preferences*](https://arxiv.org/abs/2407.09499)
+# (Ferbach, Bertrand, Bose, Gidel; NeurIPS 2024) proves where it leads. These notebooks take the paper apart and
+# put it back together: each trained loop is held against the exact mathematics of the same loop.
 #
-# **Shows:** the loop in one picture, what each notebook answers, what the paper claims and what held here, all
-# words and symbols in one place.
+# **Shows:** the loop in one picture, what each notebook answers, what the paper claims and what held here, words
+# and symbols in one place.
 #
 # **Needs:** nothing beyond the installation. A few seconds on one CPU core.
 
@@ -77,14 +76,14 @@ products.figure(fig, "00_loop", profile, seed=seed, numbers=numbers, alt=alt)
 
 # %% [markdown]
 # Yellow is liked, the circle is where the reward is highest; the ring marks the sample kept from one menu (A to
-# D). Orange are kept samples, blue are real ones. Below each station stands the file of `lib/` that does it.
-# Look at the last picture: after a single round the liked cluster already outshines the others.
+# D). Orange are kept samples, blue are real ones. Below each station stands the file of `lib/` that does it. Look
+# at the last picture: after a single round the liked cluster already outshines the others.
 #
 # ## 2. Where it leads
 #
 # With kept samples only, the model ends where the reward is highest and forgets everything else. Real data in the
-# mix hold it: everything survives, and people still get more of what they like. That is the paper in two claims,
-# and the exact loop confirms them in a second:
+# mix hold it: everything survives, and people still get more of what they like. That is the heart of the paper,
+# and the exact loop confirms it in a second:
 
 # %%
 arms = {"curated": {}, "mixed": {"lam": lam}}
@@ -105,9 +104,10 @@ products.stored("02_samples", "quick")
 
 # %% [markdown]
 # The bottom row is the *control*: menus of one, so nothing is chosen, and whatever moves there is the model's own
-# error or chance: a loop that keeps a few thousand samples a round wanders even if its model is perfect. Every
-# trained loop in these notebooks has a control, and beside it what chance alone would do. Without them, drift can
-# pass for an effect of curation, and chance for the model's fault.
+# error or chance: a loop that keeps a few hundred or thousand samples a round wanders even if its model is
+# perfect. The main loops of each notebook have a control and, wherever the exact dynamics can speak, what chance
+# alone would do beside them. Without them, drift can pass for an effect of curation, and chance for the model's
+# fault.
 #
 # ## 3. What each notebook answers
 #
@@ -123,22 +123,20 @@ products.stored("02_samples", "quick")
 # | [08_explorer](08_explorer.ipynb) | What if I turn the knobs, or do the choosing myself? | 0.5 |
 # | [09_your_own](09_your_own.ipynb) | What does the loop do to *my* reward, data, model? | 0.5 |
 #
-# Minutes are those of the profile `quick` on one core of an Intel Xeon, other machines took up to twice as long;
-# a second run reads finished rounds and takes seconds.
-# At `quick` the images are scikit-learn's 8x8 digits, standing in for CIFAR-10, and every title says so.
+# Minutes are those of the profile `quick` on one core of an Intel Xeon, other machines took up to 2.6 times as
+# long; a second run reads finished rounds and takes seconds. At `quick` the images are scikit-learn's 8x8 digits,
+# standing in for CIFAR-10, and every title says so.
 #
 # ## 4. What the paper claims, and what held here
 #
 # Read from `paper_figs/<profile>/*_claims.csv` as this cell runs: how many claims about each statement of the
-# paper held, of those checked, at each profile with recorded results (`cifar-seed-1` and `cifar-seed-2` are
-# further runs of profile `cifar`, on another kind of processor; `cifar-20-rounds` is the latter, gone on with). A
-# claim often stands for one figure or one theorem at one setting; "ours" are expectations of this project that the
-# paper does not state. At `quick`, the rows on CIFAR-10 are about the digits that stand in for it. Each of the
-# folders `cifar*` holds one run or two, so its row "CIFAR-10, repeats" compares two at most; [notebook
-# 07](07_repeated_runs.ipynb) compares three. "By chance" in a claim is what drawing a finite number of samples
-# does by itself (section 7): on the toys, as far as the furthest of twenty loops of a perfect model; on images,
-# the loss of the most uneven, or the distance of the two furthest, of as many loops of a perfect model without
-# choice, which one set in twenty exceeds.
+# paper held, of those checked, at each profile with recorded results. A claim often stands for one figure or one
+# theorem at one setting; "ours" are expectations of this project that the paper does not state. At `quick`, the
+# rows on CIFAR-10 are about the digits that stand in for it. "By chance" in a claim is what drawing a finite
+# number of samples does by itself (section 7): on the toys, as far as the furthest of twenty loops of a perfect
+# model; on images we simulate many sets of loops of a perfect model without choice, each set as large as ours, and
+# take the loss of entropy of the most uneven loop, or the distance of the two furthest, which one set in twenty
+# exceeds.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
@@ -206,8 +204,7 @@ for name in lacking:
 # ## 6. Notation
 #
 # - $p_{\mathrm{ref}}$: the law of the real data
-# - $p_t$: the law of the model after $t$ rounds of retraining; $p_0$ is the first model, fitted to real data
-#   alone
+# - $p_t$: the law of the model after $t$ rounds of retraining; $p_0$ is the first model, fitted to real data alone
 # - $p^*$: the end of the curated-only loop: $p_0$ cut to where the reward is highest
 # - $r(x)$, $r^*$: the reward of a sample, and the highest reward there is; only $e^r$ matters for a choice
 # - $\gamma$: scale of the reward: how decided people are; 0 means that they choose blindly
@@ -215,11 +212,11 @@ for name in lacking:
 # - $K$: menu size: samples shown in one choice; $K = 1$ is no choice, $K = \infty$ the limit of Lemma 2.1
 # - $\lambda$: synthetic to real: one real sample for every $\lambda$ kept ones, so a share $\lambda / (1 +
 #   \lambda)$ is synthetic; $\lambda = \infty$ is curated data only
-# - $H^K_p(x)$: by how much a choice among $K$ samples of $p$ multiplies the density at $x$; between 0 and $K$,
-#   and 1 on average
+# - $H^K_p(x)$: by how much a choice among $K$ samples of $p$ multiplies the density at $x$; between 0 and $K$, and
+#   1 on average
 # - $T$: number of rounds
-# - $q_c(x)$: a classifier's probability of class $c$; the rewards of images are $\gamma q_0(x)$ and $\gamma
-#   \max_c q_c(x)$
+# - $q_c(x)$: a classifier's probability of class $c$; the rewards of images are $\gamma q_0(x)$ and $\gamma \max_c
+#   q_c(x)$
 #
 # ## 7. Words
 #
@@ -229,11 +226,11 @@ for name in lacking:
 #   notebook 08
 # - **evaluator**: a second classifier, trained apart from the reward model, that counts the classes of generated
 #   images: a judge must not also be the player
-# - **arm**: one variant of the loop: *curated only* ($\lambda = \infty$), *with real data* (mixed), *control*
-#   ($K = 1$)
+# - **arm**: one variant of the loop: *curated only* ($\lambda = \infty$), *with real data* (mixed), *control* ($K
+#   = 1$)
 # - **control**: the loop without any choice; what moves there is model error or chance
 # - **exact dynamics**: the loop with infinitely many samples and a perfect model, computed without a network;
-#   dashed wherever a trained loop is drawn
+#   dashed in all figures of curves that it can predict
 # - **chance**: what drawing a finite number of samples a round does by itself, with a perfect model; dotted, least
 #   and greatest of twenty such loops. Geneticists call it drift: gene frequencies wander so in a small population
 # - **model error**: what moves in a trained loop beyond choice and chance
@@ -245,14 +242,12 @@ for name in lacking:
 #   nearly straight lines; our generator for images
 # - **EMA**: exponential moving average of a network's weights over training; the average is what draws samples
 # - **NFE**: network evaluations needed to draw one sample
-# - **Fréchet distance**: between two Gaussians fitted to features of real and of generated images; lower is
-#   better
-# - **FID**: the Fréchet distance on the features of one particular Inception network; ours on other features
-#   goes by its own name, and its values cannot be compared with FID
+# - **Fréchet distance**: between two Gaussians fitted to features of real and of generated images; lower is better
+# - **FID**: the Fréchet distance on the features of one particular Inception network; ours on other features goes
+#   by its own name, and its values cannot be compared with FID
 # - **precision, recall**: share of generated images that lie near real ones (quality), and of real ones near
 #   generated ones (variety)
-# - **entropy of shares**: evenness of classes or modes in nats: $\log n$ if $n$ groups are equal, 0 if one is
-#   left
+# - **entropy of shares**: evenness of classes or modes in nats: $\log n$ if $n$ groups are equal, 0 if one is left
 # - **KL, TV**: Kullback–Leibler divergence in nats; total variation distance, half the L1 distance
 # - **profile**: a scale of the experiments, a file in `profiles/`: `quick` for a laptop, `cifar`, `paper`
 #
@@ -261,6 +256,6 @@ for name in lacking:
 # being replaced. What comes after this paper asks about curators who are noisy or malicious (Wei and Zhang, ICML
 # 2025), or of several minds (Zhao, Fu and Pham, 2025 and 2026).
 #
-# **Where we differ from the paper.** The picture and the two claims are the exact loop, not a trained one; menu
-# size and $\lambda$ of the toys are not stated in the paper, and ours come from the profile. Each notebook ends
-# with what it does differently.
+# **Where we differ from the paper.** The picture and the claims of section 2 are the exact loop, not a trained
+# one; menu size and $\lambda$ of the toys are not stated in the paper, and ours come from the profile. Each
+# notebook ends with what it does differently.

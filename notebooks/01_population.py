@@ -16,10 +16,9 @@
 # %% [markdown]
 # # The curated loop, exactly
 #
-# A generative model is trained on its own samples, after people have picked the ones they like. Round after
-# round. Where does that lead? Before any network is trained, this notebook follows the loop *exactly*: no
-# sampling error, no training error, only the mathematics of
-# [arXiv:2407.09499](https://arxiv.org/abs/2407.09499).
+# A generative model is trained on its own samples, after people have picked the ones they like. Round after round.
+# Where does that lead? Before any network is trained, this notebook follows the loop *exactly*: no sampling error,
+# no training error, only the mathematics of [arXiv:2407.09499](https://arxiv.org/abs/2407.09499).
 #
 # **Paper figures:** Figure 1 (how curation happens) and the appendix heat maps (reward level sets, initial
 # density, limit density).
@@ -57,9 +56,9 @@ pd.options.display.float_format = "{:.4g}".format
 #
 # $$P(\text{keep } x_k) = \frac{e^{r(x_k)}}{\sum_{j} e^{r(x_j)}} .$$
 #
-# Our menu holds $K = 4$ points from a mixture of eight Gaussians, and the person likes points near the mode at
-# 45 degrees: $r(x) = -\gamma \max(0, \|x - \mu^*\| - r_{\min})$. Only in this section $\gamma = 1/2$: a person
-# so easy-going gives every sample a chance one can see. Everywhere else $\gamma$ comes from the profile.
+# Our menu holds $K = 4$ points from a mixture of eight Gaussians, and the person likes points near the mode at 45
+# degrees: $r(x) = -\gamma \max(0, \|x - \mu^*\| - r_{\min})$. Only in this section $\gamma = 1/2$: a person so
+# easy-going gives every sample a chance one can see. Everywhere else $\gamma$ comes from the profile.
 
 # %%
 scenes = statements.scenes(profile.population.grid, profile.toy.gamma)
@@ -84,9 +83,9 @@ alt = "Four labelled samples on the eight-mode density, one ringed; bars of Luce
 products.figure(fig, "01_choice", profile, seed=seed, numbers=replays, alt=alt)
 
 # %% [markdown]
-# Left, the four samples with their probabilities; the ring marks the one that this person kept. The likeliest
-# need not win: that is what makes curation a gentle push and not a hard filter. Right, the frequencies. In the
-# table above, `law` is Luce's probability, `kept` the frequency and `error` its standard error.
+# Left, the four samples with their probabilities; the ring marks the one that this person kept. The likeliest need
+# not win: that is what makes curation a gentle push and not a hard filter. Right, the frequencies. In the table
+# above, `law` is Luce's probability, `kept` the frequency and `error` its standard error.
 
 # %% [markdown]
 # ## 2. The exact dynamics
@@ -142,8 +141,8 @@ Markdown(
 #
 # $$p^*(x) = \frac{p_0(x)\, 1\{r(x) = r^*\}}{P_0(r = r^*)} .$$
 #
-# **Expected:** $p^*$ is a piece of $p_0$ with its shape unchanged, not a point: the reward is flat on $A$, and
-# the loop cannot tell two points of equal reward apart.
+# **Expected:** $p^*$ is a piece of $p_0$ with its shape unchanged, not a point: the reward is flat on $A$, and the
+# loop cannot tell two points of equal reward apart.
 
 # %%
 maps = {
@@ -165,8 +164,8 @@ products.figure(fig, "01_heat_maps", profile, seed=seed, numbers=numbers, alt=al
 # %% [markdown]
 # ## 4. The statements, one by one
 #
-# From here on: the statement, what we expect, the check. $\gamma$, the grid and the number of rounds come from
-# the profile; both data sets are used throughout.
+# From here on: the statement, what we expect, the check. $\gamma$, the grid and the number of rounds come from the
+# profile unless a cell says otherwise; all checks but the threshold and Theorem 2.2 use both data sets.
 #
 # ### Lemma 2.1: large menus
 #
@@ -228,10 +227,10 @@ Markdown(
 # $\mathrm{KL}(p^* \| p_t) \to 0$ in the curated-only loop.
 #
 # **Expected:** it falls in every round. How fast is not in the paper; here is a forecast. Just outside $A$ the
-# reward is only a little below its maximum, and a round near the end multiplies such a point by about
-# $e^{r (K-1)/K}$. After $t$ rounds a rim of width $K / ((K-1)\, \gamma\, t)$ is still left: the tail goes like
-# $1/t$, and $t\, \frac{K-1}{K}\, \mathrm{KL}$ is nearly one number for all $K$. Larger menus speed the end up
-# by at most a factor of two.
+# reward is only a little below its maximum, and a round near the end multiplies such a point by about $e^{r
+# (K-1)/K}$. After $t$ rounds a rim of width $K / ((K-1)\, \gamma\, t)$ is still left: the tail goes like $1/t$,
+# and $t\, \frac{K-1}{K}\, \mathrm{KL}$ is nearly one number for all $K$. Larger menus speed the end up by about a
+# factor of two at most.
 
 # %%
 last = pure[pure["round"] == settings.rounds_pure]
@@ -247,9 +246,12 @@ products.figure(fig, "01_theorem_2_1", profile, seed=seed, numbers=numbers, alt=
 
 # %%
 ends = {name: f"{x.min():.3f} to {x.max():.3f}" for name, x in last.groupby("data")["rescaled"]}
+by_menu = last.pivot(index="data", columns="k", values="kl")
+speed = " and ".join(f"{x:.2f}" for x in by_menu[2] / by_menu[math.inf])
 Markdown(
     f"So it comes out: $t\\, \\frac{{K-1}}{{K}}\\, \\mathrm{{KL}}$ ends at {ends['gaussians']} on the "
-    f"Gaussians and at {ends['moons']} on the moons, for menus of 2 to infinity."
+    f"Gaussians and at {ends['moons']} on the moons, for menus of 2 to infinity. KL itself is {speed} times as "
+    f"large at $K = 2$ as at $K = \\infty$."
 )
 
 # %% [markdown]
@@ -259,8 +261,8 @@ Markdown(
 # \frac{K-1}{K}\, \frac{\mathrm{Var}_{p_{\mathrm{ref}}}[e^r]}{e^{r^*}} \qquad (p_0 = p_{\mathrm{ref}},\ t \ge
 # 1).$$
 #
-# **Expected:** it holds with room to spare, most of all for large $\lambda$: the factor $\lambda /
-# (1+\lambda)^3$ shrinks there, while the true gain grows.
+# **Expected:** it holds with room to spare, most of all for large $\lambda$: the factor $\lambda / (1+\lambda)^3$
+# shrinks there, while the true gain grows.
 
 # %%
 pairs = [(k, lam) for k in (2, 4, 16) for lam in (0.1, 0.5, 2.0)]
@@ -284,8 +286,8 @@ Markdown(f"The least gain of any round is {least.ratio.min():.1f} to {least.rati
 # \lambda (K-1))$ in every round. (A loop that starts far from the data obeys the bound only once it has come
 # back.)
 #
-# **Expected:** it holds, and loosely on these data. The proof bounds the density ratio $p_t / p_{\mathrm{ref}}$
-# as if every menu let the rewarded points grow $K$-fold; here they win against each other too.
+# **Expected:** it holds, and loosely on these data. The proof bounds the density ratio $p_t / p_{\mathrm{ref}}$ as
+# if every menu let the rewarded points grow $K$-fold; here they win against each other too.
 
 # %%
 pressures = (0.1, 0.4, 0.7, 0.9, 0.99)
@@ -311,14 +313,13 @@ Markdown(f"KL reaches at most {used:.1%} of the bound: on these data the loop st
 # %% [markdown]
 # ### The threshold $\lambda = 1/(K-1)$ is sharp
 #
-# Is the condition an artefact of the proof? Take the worst case: two kinds of points only, the rewarded set $A$
-# is rare, $p_{\mathrm{ref}}(A) = 10^{-6}$, and whoever sees a member of $A$ keeps it. While $A$ is rare it
-# grows by the factor $K \lambda / (1+\lambda)$ a round, which is above 1 exactly when $\lambda (K-1) > 1$.
+# Is the condition an artefact of the proof? Take the worst case: two kinds of points only, the rewarded set $A$ is
+# rare, $p_{\mathrm{ref}}(A) = 10^{-6}$, and whoever sees a member of $A$ keeps it. While $A$ is rare it grows by
+# the factor $K \lambda / (1+\lambda)$ a round, which is above 1 exactly when $\lambda (K-1) > 1$.
 #
-# **Expected:** below the threshold $p(A)$ ends at $p_{\mathrm{ref}}(A) / (1 - \lambda(K-1))$, the largest
-# density ratio that the proof allows. Above it, $p(A)$ ends at a fixed share, no matter how rare $A$ was, and
-# no bound on KL can hold for all $p_{\mathrm{ref}}$. Lines come from a scalar equation for the end, dots from
-# the loop itself.
+# **Expected:** below the threshold $p(A)$ ends at $p_{\mathrm{ref}}(A) / (1 - \lambda(K-1))$, the largest density
+# ratio that the proof allows. Above it, $p(A)$ ends at a fixed share, no matter how rare $A$ was, and no bound on
+# KL can hold for all $p_{\mathrm{ref}}$. Lines come from a scalar equation for the end, dots from the loop itself.
 
 # %%
 pressures = (0.25, 0.5, 0.75, 0.9, 0.99, 1.01, 1.1, 1.25, 1.5, 2.0, 3.0)
@@ -349,22 +350,20 @@ Markdown(
 # %% [markdown]
 # ### Theorem 2.2: a parametric model, without curation
 #
-# The paper takes this one over from Bertrand et al. (ICLR 2024); it is about $K = 1$. A model $p_\theta$ with
-# few parameters cannot match the data. Retrained as $\theta_{t+1} = \arg\max_\theta
-# \mathbb{E}_{p_{\mathrm{ref}}}[\log p_\theta] + \lambda\, \mathbb{E}_{p_{\theta_t}}[\log p_\theta]$, does it
-# stay at its best fit $\theta^*$? With
+# The paper takes this one over from Bertrand et al. (ICLR 2024); it is about $K = 1$. A model $p_\theta$ with few
+# parameters cannot match the data. Retrained as $\theta_{t+1} = \arg\max_\theta \mathbb{E}_{p_{\mathrm{ref}}}[\log
+# p_\theta] + \lambda\, \mathbb{E}_{p_{\theta_t}}[\log p_\theta]$, does it stay at its best fit $\theta^*$? With
 #
 # - $\alpha$: strong concavity of $\theta \mapsto \mathbb{E}_{p_{\mathrm{ref}}}[\log p_\theta]$ at $\theta^*$,
 # - $L$: Lipschitz constant of $x \mapsto \partial_\theta^2 \log p_\theta(x)$,
 # - $\epsilon$: Wasserstein-1 distance of $p_{\theta^*}$ and $p_{\mathrm{ref}}$ (how good the best model is),
 #
 # the theorem says: if $L \epsilon < \alpha$ and $\lambda < \alpha / (2 L \epsilon)$, then
-# $\mathrm{KL}(p_{\theta^*} \| p_{\theta_t})$ decays like $\rho^{2t}$ with
-# $\rho = \frac{\lambda (\alpha + \epsilon L)}{\alpha + \lambda (\alpha - \epsilon L)}$.
+# $\mathrm{KL}(p_{\theta^*} \| p_{\theta_t})$ decays like $\rho^{2t}$ with $\rho = \frac{\lambda (\alpha + \epsilon
+# L)}{\alpha + \lambda (\alpha - \epsilon L)}$.
 #
-# Our family shifts a logistic density, $p_\theta(x) = g(x - \theta)$, for which $L = 1/(3\sqrt 3)$. The data
-# have a second, smaller bump that no shift can match, so $\epsilon > 0$. A Gaussian family ($L = 0$) stands
-# beside it.
+# Our family shifts a logistic density, $p_\theta(x) = g(x - \theta)$, for which $L = 1/(3\sqrt 3)$. The data have
+# a second, smaller bump that no shift can match, so $\epsilon > 0$. A Gaussian family ($L = 0$) stands beside it.
 
 # %%
 real = parametric.mixture(centres=(0.0, 2.5), weights=(0.8, 0.2))
@@ -393,16 +392,16 @@ table.join(by_setting[["local", "bound", "covered"]].first())
 
 # %%
 fig = figures.theorem_2_2(stable, known["logistic"].lam_limit, "logistic")
-alt = "KL to the best fit falls geometrically, below its bound; contraction per round stays below rho^2."
+alt = "KL to the best fit falls geometrically, below its bound where it has one; contraction is at most rho^2."
 products.figure(fig, "01_theorem_2_2", profile, seed=seed, numbers=stable, alt=alt)
 
 # %% [markdown]
 # `max` is the largest factor of any round, `last` that of the last round, and `local` the square of the exact
 # slope, which `last` approaches. Left, a curve stops where KL is below $10^{-10}$, and $\lambda = 4$ and $8$ have
-# no bound. Two cautions, so that nobody reads too much into the dashed line. The theorem
-# describes the approach *near* $\theta^*$: with data that nearly belong to the family, $\epsilon$ is small, $\rho$
-# leaves little room, and a round that starts far away may be slower than $\rho^2$. The next cell shows one. And
-# beyond the condition, `bound` exceeds 1 and says nothing; the contraction measured there is our observation.
+# no bound. Two cautions, so that nobody reads too much into the dashed line. The theorem describes the approach
+# *near* $\theta^*$: with data that nearly belong to the family, $\epsilon$ is small, $\rho$ leaves little room,
+# and a round that starts far away may be slower than $\rho^2$. The next cell shows one. And beyond the condition,
+# `bound` exceeds 1 and says nothing; the contraction measured there is our observation.
 
 # %%
 almost = parametric.mixture(centres=(0.0, 0.5), weights=(0.75, 0.25))
@@ -419,17 +418,17 @@ far[["round", "theta", "kl", "contraction", "bound"]]
 #
 # **Where we differ.**
 #
-# - The paper's statements are about densities in the plane; ours live on a grid of cells. $A$ is the set of
-#   cells whose centre lies within $r_{\min}$ of $\mu^*$.
+# - The paper's statements are about densities in the plane; ours live on a grid of cells. $A$ is the set of cells
+#   whose centre lies within $r_{\min}$ of $\mu^*$.
 # - A cell has a width. Once the rim of Theorem 2.1's tail is narrower than the distance between neighbouring
 #   reward values, a grid shows an exponential end instead of $1/t$; a coarser grid reaches that point sooner.
 # - The paper gives the eight modes, radius 2 and $\gamma = 10$. The width of a mode, $r_{\min}$, and the moons'
 #   scale and noise are our choices (`lib/toy.py`); they set the constants, not the verdicts.
-# - The paper's loops often use $\lambda = 1/2$. That satisfies the condition of Theorem 2.4 for $K = 2$ only, so
-#   for larger menus the theorem gives no bound there. The mixed loop of section 2 does not meet it either ($K =
+# - The paper's confidence loop uses $\lambda = 1/2$. That satisfies the condition of Theorem 2.4 for $K = 2$ only,
+#   so for larger menus the theorem gives no bound there. The mixed loop of section 2 does not meet it either ($K =
 #   4$, $\lambda = 1$).
-# - The rate $1/t$, the sharpness of the threshold and the contraction beyond the condition of Theorem 2.2 are
-#   not in the paper. The verdict table marks them "ours".
+# - The rate $1/t$, the sharpness of the threshold and the contraction beyond the condition of Theorem 2.2 are not
+#   in the paper. The verdict table marks them "ours".
 
 # %%
 found = [

@@ -22,7 +22,7 @@
 # **Shows:** a diffusion model retrained on its own samples after people picked the ones they like, with and
 # without real data mixed in, held against the exact dynamics of the same loop.
 #
-# **Needs:** nothing beyond the installation. About two minutes on one CPU core the first time, seconds after
+# **Needs:** nothing beyond the installation. Two to three minutes on one CPU core the first time, seconds after
 # that.
 #
 # The loop is Algorithm 1. In each round the model draws samples; menus of $K$ of them are shown to a "user", who
@@ -49,9 +49,9 @@ pd.Series(settings.toy.model_dump(), name="toy settings").to_frame()
 # ## The data and the reward
 #
 # The table holds the profile's settings; `profiles/quick.yaml` says what each means. Eight modes sit on a circle
-# of radius 2. The reward is flat and maximal, $r = 0$, within $r_{\min}$ of one centre $\mu^*$ and falls
-# linearly outside: $r(x) = -\gamma \max(0, \lVert x - \mu^* \rVert - r_{\min})$. The paper gives the circle,
-# $\gamma = 10$ and the form of $r$; mode width and $r_{\min}$ are our choice:
+# of radius 2. The reward is flat and maximal, $r = 0$, within $r_{\min}$ of one centre $\mu^*$ and falls linearly
+# outside: $r(x) = -\gamma \max(0, \lVert x - \mu^* \rVert - r_{\min})$. The paper gives the circle, $\gamma = 10$
+# and the form of $r$; mode width and $r_{\min}$ are our choice:
 
 # %%
 print(f"mode width {data.std}, rewarded centre ({data.centre[0]:.2f}, {data.centre[1]:.2f}), r_min {data.r_min}")
@@ -62,9 +62,9 @@ print(f"mode width {data.std}, rewarded centre ({data.centre[0]:.2f}, {data.cent
 # - **curated only** ($\lambda = \infty$): the next model sees nothing but chosen samples. Theorem 2.1 says that
 #   its law collapses onto the set where the reward is maximal.
 # - **with real data**: a minibatch row is a chosen sample with probability $\lambda / (1 + \lambda)$, else a real
-#   point. In the paper's toy figures such a loop stays near the data; by Theorem 2.3 its reward ends above its
-#   start, while Theorem 2.4 bounds its distance from the data only where $\lambda < 1/(K-1)$ (and $p_0 =
-#   p_{\mathrm{ref}}$).
+#   point. In the paper's toy figures such a loop stays near the data. If $p_0 = p_{\mathrm{ref}}$, its $E[e^r]$
+#   stays above its start by Theorem 2.3, and Theorem 2.4 bounds its distance from the data where $\lambda <
+#   1/(K-1)$; our $p_0$ is fitted, so the first holds but nearly, and with this $\lambda$ the second says nothing.
 # - **$K = 1$ control**: menus of one. Nothing is chosen, so the exact dynamics stands still; whatever moves here
 #   is the model's own error or chance, compounded round after round.
 #
@@ -119,7 +119,7 @@ columns = {
 histories = {arm: experiment.histories(arm) for arm in experiment.runs}
 figure = figures.curves(histories, experiment.exact, columns, per_row=4, finite=experiment.finite)
 numbers = experiments.long_table(experiment)
-alt = "Eight curves over rounds, three arms: with choice, shares and rewards lie near the exact ones, the std not."
+alt = "Eight curves over rounds: with choice, shares and rewards lie near the exact ones; the control's std grows."
 products.figure(figure, "02_curves", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
 
 # %% [markdown]
@@ -138,8 +138,8 @@ pd.Series(gaps, name="largest gap").round(3).to_frame()
 # ## Where the trained loop leaves the exact curve, and why
 #
 # **Fit length.** A round that trains too briefly has not yet become the law of its training set: the loop lags
-# behind. Below, the curated-only arm with 2 and 5 steps a round (at `quick`) beside all of the profile's.
-# Expect the gap to shrink as the fit grows longer.
+# behind. Below, the curated-only arm with 2 and 5 steps a round (at `quick`) beside all of the profile's. Expect
+# the gap to shrink as the fit grows longer.
 #
 # **Sampler variance.** A reverse step of a diffusion model adds noise of variance $\beta_t$ (plain ancestral
 # sampling) or the smaller posterior variance, which is exact only for data at a single point. Too much noise
@@ -175,8 +175,8 @@ for what, value in (gaps | stds).items():
     print(f"{what:28} {value:.3f}")
 
 # %% [markdown]
-# *One seed. Left: a fit too short to follow its training set lags behind the exact dynamics.
-# Right: the width of the rewarded mode without any choice, for both reverse variances.*
+# *One seed. Left: a fit too short to follow its training set lags behind the exact dynamics. Right: the width of
+# the rewarded mode without any choice, for both reverse variances.*
 #
 # ## What we find
 #
@@ -190,8 +190,9 @@ for what, value in (gaps | stds).items():
 #   the rewarded mode, whose outer points are chosen less often. Smaller errors show in every arm: $p_0$ itself is
 #   wider than the data, the mixed loop stays so, and the curated-only loop, at its end, keeps about as little on
 #   the flat top as the worst of the twenty (second row, second panel), and more variance of $e^r$ than any.
-# - **Chance is visible, and it is no model error.** The control's shares wander, too (last panel), but hardly
-#   further than those of a perfect model that draws as many samples. Real data hold them.
+# - **Most of the control's wandering is chance.** Its shares drift (last panel) and end, at the worst seed, a
+#   little further off than the furthest of twenty loops of a perfect model on as many samples: what lies beyond is
+#   model error. Real data hold them.
 # - **The sampler is part of that error, not all of it.** Both reverse variances end above the exact width here,
 #   the posterior one closer to it, so something beside the sampler widens too: most likely the refit to one's own
 #   samples. We keep plain ancestral sampling as the default since it is the plain DDPM, and since widening can

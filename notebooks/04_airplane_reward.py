@@ -23,7 +23,7 @@
 # them. At the `quick` profile scikit-learn's 8x8 digits stand in for CIFAR-10 and the digit 0 for the airplane;
 # profiles `cifar` and `paper` run the same cells on CIFAR-10.
 #
-# **Needs:** nothing beyond the installation at `quick` (about a minute on one CPU core the first time, seconds
+# **Needs:** nothing beyond the installation at `quick` (one to two minutes on one CPU core the first time, seconds
 # after that); an hour or more on two cores at `cifar`.
 
 # %% tags=["parameters"]
@@ -83,8 +83,8 @@ image_experiments.drift(record, f"share_{rewarded}").round(3).to_frame()
 # - *Ships rise with the airplanes for a while*, in both runs, and in seed 0 they end above their start. The exact
 #   dynamics takes them down, since their reward is low. A model that learns from blue pictures draws blue
 #   pictures.
-# - *What is left in the end is hardly an airplane.* The grids show blue blur that classifier and evaluator
-#   alike call one. Precision is high, even above that of real images, since blur lies near many of them in feature
+# - *What is left in the end is hardly an airplane.* The grids show blue blur that classifier and evaluator alike
+#   call one. Precision is high, even above that of real images, since blur lies near many of them in feature
 #   space: read it with recall, which is gone.
 #
 # And the control, in which nobody chooses, loses as much quality as the curated loop, and drifts to cats. So on
@@ -131,7 +131,7 @@ experiment = image_experiments.image_experiment(settings, "airplane", seeds, arm
 shown = [t for t in (0, 1, 2, 3, 5, 10) if t <= images.rounds]
 pictures, table = image_experiments.stored_images(experiment, shown)
 figure = image_figures.image_grids(pictures, shown, f"Airplane reward, samples by round ({source})")
-alt = "Samples by round. Curated only: more and more of the rewarded class. Control: no class is preferred."
+alt = "Samples by round. Curated only: more and more of the rewarded class. Control: blurs, and drifts to another."
 about = {"seed": seed, "run": experiment.provenance}
 products.figure(figure, "04_samples", settings, numbers=table, alt=alt, **about)
 
@@ -183,9 +183,9 @@ pd.DataFrame(ends).iloc[[0, -1]].assign(**beside).round(2)
 # %% [markdown]
 # ## Menu size and menu rule
 #
-# The paper states neither $K$ nor whether a sample may stand in several menus. So we look at both: $K$ in
-# {2, 4, 8}, each sample in one menu ("disjoint") or menus drawn with replacement ("resample"), curated only.
-# Expect a larger $K$ to choose harder, and the menu rule to matter little.
+# The paper states neither $K$ nor whether a sample may stand in several menus. So we look at both: $K$ in {2, 4,
+# 8}, each sample in one menu ("disjoint") or menus drawn with replacement ("resample"), curated only. Expect a
+# larger $K$ to choose harder, and the menu rule to matter little.
 
 # %%
 choices = [(k, menus) for menus in ("disjoint", "resample") for k in (2, 4, 8)]

@@ -20,11 +20,11 @@
 # in.
 #
 # **Shows:** what happens when people prefer whatever a classifier is sure of. The reward names no class, yet the
-# paper finds that curated-only retraining makes the class shares ever more uneven, and that real data prevents
-# it. At the `quick` profile scikit-learn's 8x8 digits stand in for CIFAR-10; profiles `cifar` and `paper` run the
-# same cells on CIFAR-10.
+# paper finds that curated-only retraining makes the class shares ever more uneven, and that real data prevents it.
+# At the `quick` profile scikit-learn's 8x8 digits stand in for CIFAR-10; profiles `cifar` and `paper` run the same
+# cells on CIFAR-10.
 #
-# **Needs:** nothing beyond the installation at `quick` (about a minute on one CPU core the first time, seconds
+# **Needs:** nothing beyond the installation at `quick` (one to two minutes on one CPU core the first time, seconds
 # after that); several hours on two cores at `cifar`.
 
 # %% tags=["parameters"]
@@ -105,10 +105,10 @@ for arm in ("curated", "mixed"):
 # 0.20 to 0.10 or less, grow to 0.29 to 0.33 all the same, and airplanes, which would lead by choice alone (0.23 to
 # 0.28), do not. By round twenty, in the one seed that went on, the loop is at dogs, where the control has cats.
 #
-# The mean reward hardly follows the exact curve, which nears its top within three rounds: picking confident
-# images from a pool is easy, learning to draw them takes more than fifty optimiser steps a round. Choice does
-# show, but later: from round 10 to round 20 the curated loop's reward climbs to nine tenths of its top, far from
-# the control's, and in the last two rounds its shares are the less even ones. The evaluator, which nobody rewards,
+# The mean reward hardly follows the exact curve, which nears its top within three rounds: picking confident images
+# from a pool is easy, learning to draw them takes more than fifty optimiser steps a round. Choice does show, but
+# later: from round 10 to round 20 the curated loop's reward climbs to nine tenths of its top, far from the
+# control's, and in the last two rounds its shares are the less even ones. The evaluator, which nobody rewards,
 # grows surer by about half as much: part of the gain is in the eye of the reward's classifier.
 #
 # With real data the reward does not rise at all, and entropy stays within a tenth of a nat of $p_0$'s. The exact
@@ -145,8 +145,8 @@ pd.Series(sure, name="mean confidence, real test images").round(3).to_frame()
 # ## The loops
 #
 # - **curated only**: expect the mean reward to rise and, by the paper, the class shares to grow uneven.
-# - **with real data** ($\lambda = 1/2$, two thirds real): expect even shares and a mean reward that rises and
-#   then levels off.
+# - **with real data** ($\lambda = 1/2$, two thirds real): expect even shares and a mean reward that rises and then
+#   levels off.
 # - **$K = 1$ control**: nothing is chosen. One run serves both classifiers. Whatever evenness it loses is lost
 #   without any human preference, by model error and chance.
 
@@ -219,8 +219,9 @@ pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in lo
 #   too: an imperfect model, retrained on itself, prefers some classes with no preference of anyone involved.
 # - **Choice steers the model's error.** Without choice the shares drift to blurred images that pass for one class.
 #   With the smoothed classifier curation leads to *another* class, and far faster. With the fitted one the same
-#   class grows, against the exact curve, by which choice alone would take it down; but it grows slowly and beside
-#   three others: curation even slows the loss of entropy, we take it because it weeds out the blur.
+#   class grows at first, against the exact curve, but four other digits grow beside it, 0 and 6 most; in the two
+#   further runs of notebook 07 those two, which choice alone favours, overtake it. Curation even slows the loss of
+#   entropy, we take it because it weeds out the blur.
 # - **A saturated reward hardly rises.** With the fitted classifier nearly all samples have a confidence close to
 #   1, and what a round of choice gains, a round of retraining loses; with two thirds real data the reward even
 #   falls a little, where the exact loop and a perfect model gain at once. With the smoothed classifier the

@@ -22,8 +22,8 @@
 # **Shows:** how far the outcome of the curated-only confidence loop depends on chance. At the `quick` profile
 # scikit-learn's 8x8 digits stand in for CIFAR-10; profiles `cifar` and `paper` run the same cells on CIFAR-10.
 #
-# **Needs:** nothing beyond the installation at `quick`: about a minute on one CPU core (the first run is that of
-# notebook 05 and is reused); hours on two cores at `cifar`.
+# **Needs:** nothing beyond the installation at `quick`: one to two minutes on one CPU core (the first run is that
+# of notebook 05 and is reused); hours on two cores at `cifar`.
 
 # %% tags=["parameters"]
 profile = "quick"  # a file in profiles/: the scale of the experiment
@@ -151,8 +151,8 @@ pd.concat({f"seed {s}": image_experiments.drift(one, "entropy") for s, one in ru
 # Of the digits that stand in for CIFAR-10 at `quick`:
 #
 # - **What is preferred repeats, what comes of it does not.** Mean confidence agrees closely between runs, as in
-#   the paper, and in every run the class shares grow uneven. How far, and in what proportion, differs from run
-#   to run.
+#   the paper, and in every run the class shares grow uneven. How far, and in what proportion, differs from run to
+#   run.
 # - **The exact dynamics repeats.** Its dashed lines are nearly the same in the three columns and nearly flat: the
 #   rewards alone decide little between classes. Chance, with a perfect model, takes some of their evenness (dotted
 #   in the second figure) and could drive two of three runs 0.26 apart; ours end further apart than that, and lose
@@ -161,8 +161,8 @@ pd.concat({f"seed {s}": image_experiments.drift(one, "entropy") for s, one in ru
 #   and not in the draw.
 #
 # **Where we differ from the paper.** It finds close agreement of the class shares on CIFAR-10; a small network on
-# 8x8 digits, a few thousand samples a round and a nearly saturated reward leave more to chance. The runs share
-# $p_0$. The control, the exact curves and the perfect model's are our addition.
+# 8x8 digits, about a thousand images kept a round and a nearly saturated reward leave more to chance. The runs
+# share $p_0$. The control, the exact curves and the perfect model's are our addition.
 
 # %% tags=["nbval-check-output"]
 verdicts = image_claims.repeat_claims(together, images.confidence_gamma, images.n_keep, images.menus)

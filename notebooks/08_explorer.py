@@ -23,7 +23,7 @@
 # at any setting.
 #
 # **Needs:** sliders and buttons live in JupyterLab (`./run_all.sh lab`, then *Run all cells*). On a page, in the
-# report or on GitHub you see the same pictures standing still, and a panel of settings worth trying. Under half a
+# report or on GitHub you see the same pictures standing still, and a panel of settings worth trying. About half a
 # minute on one CPU core.
 
 # %% tags=["parameters"]
@@ -44,20 +44,21 @@ pd.options.display.float_format = "{:.4g}".format
 # %% [markdown]
 # ## 1. Explore
 #
-# A round shows people menus of $K$ samples, keeps the liked ones by Luce's rule with reward
-# $r(x) = -\gamma \max(0, \|x - \mu^*\| - r_{\min})$, and trains the next model on them, with one real sample for
-# every $\lambda$ kept ones. $\lambda = \infty$ means no real data at all. Nothing is sampled here: each picture is
-# the exact law of the model after $t$ rounds, on a grid of $96 \times 96$ cells.
+# A round shows people menus of $K$ samples, keeps the liked ones by Luce's rule with reward $r(x) = -\gamma
+# \max(0, \|x - \mu^*\| - r_{\min})$, and trains the next model on them, with one real sample for every $\lambda$
+# kept ones. $\lambda = \infty$ means no real data at all. Nothing is sampled here: each picture is the exact law
+# of the model after $t$ rounds, on a grid of $96 \times 96$ cells.
 #
 # Try this:
 #
 # 1. *story* → *curated only*, then move *round t*. Three rounds, and one mode is left.
 # 2. Set $\lambda$ to 1. The others come back: real data hold them.
-# 3. Drag the circle, on the reward or on the density, to where no data are. People still get what they like; it
-#    takes the loop longer to find it.
-# 4. Lower $\gamma$ to 0.5. A mild preference collapses the loop as surely as a strong one, only later.
-# 5. Set $\lambda$ to 1/4 and $K$ to 4. The dashed line appears: Theorem 2.4 bounds the distance to the data once
-#    $\lambda < 1/(K-1)$.
+# 3. *story* → *where data are rare*: the circle lies between two modes, and the loop finds it all the same. Drag
+#    it further, on the reward or on the density.
+# 4. *story* → *curated only* again, and lower $\gamma$ to 0.5. A mild preference collapses the loop as surely as a
+#    strong one, only later.
+# 5. *story* → *curated only* once more, and set $\lambda$ to 1/4 ($K$ is 4). The dashed line appears: Theorem 2.4
+#    bounds the distance to the data once $\lambda < 1/(K-1)$.
 
 # %%
 controls.show(controls.LoopExplorer)
@@ -118,8 +119,8 @@ products.animation(moving["moons"], "08_moons", profile, seed=seed, numbers=tabl
 #
 # The model shows you four of its samples, A to D. Click the one you like, on the picture or below it. You need no
 # formula for your taste: it is learned from your clicks, as reward models are learned from people's comparisons.
-# We write the reward as a sum of bumps, $r_w(x) = \sum_j w_j\, \phi_j(x)$, and take the weights that make your
-# clicks most probable,
+# We write the reward as a sum of 49 bumps of width 1 on a lattice, $r_w(x) = \sum_j w_j\, \phi_j(x)$, and take the
+# weights that make your clicks most probable, with $\sigma = 3$,
 #
 # $$\hat w = \arg\max_w \sum_{\text{clicks}} \log \frac{e^{r_w(x_{\text{kept}})}}{\sum_{k} e^{r_w(x_k)}}
 # - \frac{\|w\|^2}{2 \sigma^2} .$$
@@ -151,8 +152,11 @@ study.groupby(["data", "clicks"])[["agreement", "distance", "same_place"]].agg([
 
 # %%
 fig = stage.clicks(study)
-alt = "From 8 to 25 clicks the loop ends much nearer its true end; from 25 to 100 only on the Gaussians."
+alt = "Distance to the true end, a mark a curator, lines their means: it falls from 8 to 25 clicks, then hardly."
 products.figure(fig, "08_clicks", profile, seed=seed, numbers=study, alt=alt)
+
+# %% [markdown]
+# *Three curators at each number of clicks; the lines join their means.*
 
 # %%
 few = study[study["clicks"] == study["clicks"].min()]

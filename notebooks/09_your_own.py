@@ -25,7 +25,7 @@
 # **Shows:** what a `lib.loop.Task` needs, how to get the exact prediction beside a trained loop, and how to read
 # off whether a loop collapses.
 #
-# **Needs:** nothing beyond the installation. Under half a minute on one CPU core.
+# **Needs:** nothing beyond the installation. About half a minute on one CPU core.
 
 # %% tags=["parameters"]
 profile = "quick"  # a file in profiles/: K and lambda of its toys are used here
@@ -55,8 +55,8 @@ figures.use_style()
 # A `Task` says what is generated, rewarded and counted:
 #
 # - `real`: the real data, a tensor with one row a sample (points, images, anything);
-# - `generator`: a function from a seed to a model with four methods: `fit(data, steps, *, seed)`,
-#   `sample(n, *, seed)`, `state_dict()`, `load_state_dict(state)`;
+# - `generator`: a function from a seed to a model with four methods: `fit(data, steps, *, seed)`, `sample(n, *,
+#   seed)`, `state_dict()`, `load_state_dict(state)`;
 # - `reward`: samples to numbers. Only differences matter: 1 more means chosen $e \approx 2.7$ times as often;
 # - `label`, `groups`: samples to groups 0, 1, ..., so that one can count what survives;
 # - `settings`: everything above in words. Finished rounds are kept in `runs/` under these words and your seed, and
@@ -212,8 +212,8 @@ curves(by_kernels, "09_kernels", alt)
 # deviations, and a crowd that likes long petals: $r = 2 \times$ petal length. A generated flower counts for the
 # species of the real flower nearest to it.
 #
-# **Expected:** *virginica*, the species with the longest petals, crowds out the others. With real data no
-# species is lost.
+# **Expected:** *virginica*, the species with the longest petals, crowds out the others. With real data no species
+# is lost.
 
 # %%
 iris = load_iris()
@@ -250,8 +250,9 @@ curves(on_irises, "09_irises", alt)
 #
 # Four numbers tell, each at the start and at the end: the mean reward (what people get), the entropy of the shares
 # and the groups with at least 1 % (what is left), and the distance from the exact shares (whether that is due to
-# the choices). A collapse by curation shows in the first row of each block and not in the other two; what moves in
-# the control too is the generator's doing.
+# the choices). A collapse by curation shows in the first row of each block and not in the other two. What moves in
+# the control too is chance or the generator's own error; here its shares end within the dots of all three figures,
+# so chance alone can explain them. (No dots are drawn for the control's mean reward.)
 
 # %%
 everything = {"two tastes": on_ring, "kernels": by_kernels, "irises": on_irises}
@@ -265,8 +266,8 @@ products.listing(pd.DataFrame(rows))
 
 # %% [markdown]
 # **Finding.** The same three lines of reading hold for points, for a generator without a network and for a table:
-# curated only, what people like takes over and the rest dies; with real data everything stays and people still
-# get more of what they like; without choice, only chance and the generator's own error move things.
+# curated only, what people like takes over and the rest dies; with real data everything stays and people still get
+# more of what they like; without choice, only chance and the generator's own error move things.
 #
 # **Where we differ from the paper.** All three experiments are ours, and so are the verdicts below. Theorem 2.1
 # asks for a reward with an upper end that $p_0$ reaches with some probability: the ring's has one, the flowers'
