@@ -139,6 +139,66 @@ def test_claims_and_figures_take_what_the_experiment_gives(airplane, digits):
     assert len(image_figures.image_grids(pictures, [0, 2], "x").axes) == 6
 
 
+def test_stored_images_are_the_runs_own_round_by_round(airplane):
+    pictures, table = image_experiments.stored_images(airplane, [0, 2], n=40)
+    for arm, (run,) in airplane.runs.items():
+        for i, t in enumerate((0, 2)):
+            assert np.array_equal(pictures[arm][i], run.samples(t)[:40].numpy())
+            rows, (reward, label) = table[(table["arm"] == arm) & (table["round"] == t)], run.pool(t)
+            assert rows["class"].tolist() == label[:40].tolist()
+            assert rows["reward"].to_numpy() == pytest.approx(reward[:40].numpy(), abs=1e-4)
+
+
+def test_quality_compares_with_training_images_and_the_evaluator_is_a_network_of_its_own(digits):
+    parts = image_experiments.studio(digits.images)
+    same = parts.quality(parts.data.train)
+    assert same["frechet_distance_evaluator"] == pytest.approx(0, abs=1e-6)
+    assert (same["precision"], same["recall"]) == (1, 1)
+    evaluator, reward = parts.evaluator.weights.state, parts.judges["fitted"].weights.state
+    assert [tuple(x.shape) for x in evaluator.values()] == [tuple(x.shape) for x in reward.values()]
+    assert not torch.equal(evaluator["head.weight"], reward["head.weight"])
+
+
+def test_each_classifier_is_trained_as_the_profile_says(digits, monkeypatch):
+    asked = []
+
+    def train(images, labels, *, settings, device, **options):
+        asked.append(options)
+        return Classifier(settings)
+
+    monkeypatch.setattr(image_experiments, "train_classifier", train)
+    data, images = image_experiments.load_images("digits"), digits.images.model_copy(update={"lr": 0.5})
+    images = images.model_copy(update={"label_smoothing": 0.1, "smoothed_epochs": 3, "classifier_batch": 50})
+    monkeypatch.setenv("CURATED_LOOPS_RUNS", str(paths.runs() / "elsewhere"))
+    for name in ("fitted", "smoothed", "evaluator"):
+        image_experiments._judge(images, data, name)
+    assert [options["label_smoothing"] for options in asked] == [0.0, 0.1, 0.0]
+    assert [options["epochs"] for options in asked] == [images.reward_epochs, 3, images.evaluator_epochs]
+    assert {options["batch"] for options in asked} == {50}
+    assert len({options["seed"] for options in asked}) == 3
+    assert not any(options["augment"] for options in asked), "a mirrored digit is no digit"
+
+
+@pytest.mark.parametrize(
+    ("arm", "k", "lam"), [("curated", 8, math.inf), ("mixed", 8, 0.25), ("control", 1, math.inf)]
+)
+def test_settings_reach_the_loop(digits, arm, k, lam):
+    changes = {
+        "k": 8,
+        "lam": 0.25,
+        "menus": "resample",
+        "start": "cold",
+        "n_keep": 50,
+        "round_steps": 7,
+        "lr": 0.5,
+    }
+    images = digits.images.model_copy(update=changes)
+    task = image_experiments.image_task(image_experiments.studio(digits.images), "airplane")
+    config = image_experiments.image_config(task, images, arm, 3, 2)
+    assert (config.k, config.lam, config.menus, config.start) == (k, lam, "resample", "cold")
+    assert (config.n_keep, config.n_pool, config.seed, config.rounds) == (50, 400, 3, 2)
+
+
 def test_runs_of_several_seeds_are_compared(digits):
     arms = ("curated", "control")
     both = image_experiments.image_experiment(digits, "confidence", [0, 1], arms=arms)

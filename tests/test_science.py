@@ -103,3 +103,22 @@ def test_a_perfect_model_on_many_samples_follows_the_exact_dynamics(arm):
     assert counts.to_numpy() == pytest.approx(counts.round().to_numpy(), abs=1e-6)
     kept = found["share_0"] * settings.n_keep  # the pool is K times as large, and tells shares more finely
     assert (arm == "control") == bool(np.allclose(kept, kept.round(), atol=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("arm", "k", "lam"), [("curated", 8, math.inf), ("mixed", 8, 0.25), ("control", 1, math.inf)]
+)
+def test_settings_reach_the_loop(arm, k, lam):
+    changes = {"k": 8, "lam": 0.25, "menus": "resample", "start": "cold", "n_keep": 50, "rounds": 7}
+    settings = profiles.load("quick").toy.model_copy(update=changes)
+    task = experiments.toy_task(toy.gaussians(), settings, 3)
+    config = experiments.toy_config(task, settings, arm, 3)
+    assert (config.k, config.lam, config.menus, config.start) == (k, lam, "resample", "cold")
+    assert (config.n_keep, config.n_pool, config.seed, config.rounds) == (50, 50 * k, 3, 7)
+
+
+def test_stored_points_are_the_runs_own_round_by_round(experiment):
+    table = experiments.stored_points(experiment, [0, 2])
+    for (arm, t), rows in table.groupby(["arm", "round"]):
+        drawn = experiment.runs[arm][0].samples(t)
+        assert rows[["x1", "x2"]].to_numpy() == pytest.approx(drawn.numpy()[: len(rows)], abs=1e-3)
