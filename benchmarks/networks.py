@@ -27,10 +27,10 @@ def ours(size: str, device: str, **options) -> Flow:
 
 
 def theirs(size: str, device: str) -> nn.Module:
-    """torchcfm's U-Net: as published, or the nearest to the cost of the `cifar` profile's network."""
+    """torchcfm's U-Net: as published, or one whose cost is nearest to that of the `cifar` profile's network."""
     made = {"num_res_blocks": 2, "num_channels": 128, "channel_mult": [1, 2, 2, 2]}
     if size == "cifar":
-        made = {"num_res_blocks": 1, "num_channels": 64, "channel_mult": [1, 2]}
+        made = {"num_res_blocks": 1, "num_channels": 64, "channel_mult": [1, 1, 2]}
     net = UNetModelWrapper(
         dim=SHAPE, num_heads=4, num_head_channels=64, attention_resolutions="16", dropout=0.1, **made
     )

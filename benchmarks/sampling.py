@@ -37,6 +37,8 @@ def run(device: str) -> pd.DataFrame:
         contenders["torchcfm"] = plain
         table = alternate(contenders, repeats=3)
         table["images/s"] = n / table["seconds"]
+        cost = networks.gflop(lambda x, t, net=net: net(t, x), device), networks.gflop(flow.velocity, device)
+        table["GFLOP forward"] = [cost[name != "torchcfm"] for name in table["contender"]]
         table["times torchcfm"] = table.set_index("contender")["seconds"]["torchcfm"] / table["seconds"]
         rows.append(table.assign(size=size, images=n, NFE=NFE, device=device, precision_of_ours=flow.precision))
     return pd.concat(rows, ignore_index=True)

@@ -32,7 +32,8 @@ def _table(folder: Path, names: list[str]) -> str:
     for name in names:
         rows += ROWS[name](pd.read_csv(folder / f"{name}.csv"))
         about = json.loads((folder / f"{name}.json").read_text())
-        measured.setdefault(f"on {about['date']} at commit `{about['commit'][:10]}`", []).append(name)
+        tree = "" if about["clean_tree"] else ", tree not clean"
+        measured.setdefault(f"on {about['date']} at commit `{about['commit'][:10]}`{tree}", []).append(name)
     cpu = about["cpu"]
     unit = next((unit for unit in BF16_UNITS if cpu.get(unit)), "none")
     gpu = "" if about["device"] == "cpu" else f"{about['device']}, beside "
@@ -40,7 +41,7 @@ def _table(folder: Path, names: list[str]) -> str:
     body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     when = "; ".join(f"{', '.join(those)} {then}" for then, those in measured.items())
     head = f"<summary><b>{what}</b></summary>\n\n| what | ours | instead | ratio |\n|---|---|---|---|\n"
-    return f"{head}{body}\nMedians: {when}.\n"
+    return f"{head}{body}\nMeasured: {when}.\n"
 
 
 def _training(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -77,7 +78,9 @@ def _sampling(table: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = []
     for (size, nfe), both in table.set_index("contender").groupby(["size", "NFE"], sort=False):
         ours, theirs = both.loc["ours"], both.loc["torchcfm"]
-        speeds = f"{ours['images/s']:.1f} images/s", f"torchcfm's network: {theirs['images/s']:.1f} images/s"
+        costs = [f" ({x['GFLOP forward']:.1f} GFLOP)" if "GFLOP forward" in both else "" for x in (ours, theirs)]
+        speeds = [f"{x['images/s']:.1f} images/s{cost}" for x, cost in zip((ours, theirs), costs, strict=True)]
+        speeds[1] = f"torchcfm's network: {speeds[1]}"
         rows.append((f"sampling, {size} size, NFE {nfe}", *speeds, _ratio(both)))
     return rows
 
@@ -86,10 +89,10 @@ def _solvers(table: pd.DataFrame) -> list[tuple[str, ...]]:
     worst = table.query("NFE == 16").sort_values("rmse").groupby("method").last()
     used = [method for method in SOLVERS if method in worst.index]
     ours, *others = [f"{SOLVERS[method]}: {worst['rmse'][method]:.3f}" for method in used]
-    rows = [("error a pixel against dopri5, NFE 16", ours, "; ".join(others), "")]
+    rows = [("error a pixel against dopri5, NFE 16, that commit's p_0", ours, "; ".join(others), "")]
     if "spread" in worst:
         ours, *others = [f"{SOLVERS[method]}: {worst['spread'][method]:.1%}" for method in used]
-        rows.append(("contrast beside dopri5's, NFE 16", ours, "; ".join(others), ""))
+        rows.append(("contrast beside dopri5's, NFE 16, that commit's p_0", ours, "; ".join(others), ""))
     return rows
 
 
@@ -110,7 +113,7 @@ def _choice(table: pd.DataFrame) -> list[tuple[str, ...]]:
     both = table.query("n == 10_000_000").set_index("contender")
     ours, looped = both.loc["ours", "seconds"], both.loc["loop over menus"]
     times = f"{looped['times ours']:,.0f}"
-    instead = f"loop over menus: {looped['seconds']:.0f} s"
+    instead = f"loop over menus: {looped['seconds']:.0f} s{' (once)' if looped['repeats'] == 1 else ''}"
     return [("K-choice among 10⁷ samples, K = 4", f"{1e3 * ours:.0f} ms", instead, times)]
 
 
@@ -122,7 +125,7 @@ def _dynamics(table: pd.DataFrame) -> list[tuple[str, ...]]:
 def _monte_carlo(table: pd.DataFrame) -> list[tuple[str, ...]]:
     exact, drawn = table.iloc[0], table.iloc[-1]
     ours = f"{1e3 * exact['seconds']:.2f} ms, error {exact['error']:.0e}"
-    instead = f"Monte Carlo, {drawn['menus']:,} menus: {drawn['seconds']:.1f} s, error {drawn['error']:.0e}"
+    instead = f"Monte Carlo, {drawn['menus']:,} menus: {drawn['seconds']:.1f} s (once), error {drawn['error']:.0e}"
     return [
         ("exact dynamics, one step on three atoms", ours, instead, f"{drawn['seconds'] / exact['seconds']:,.0f}")
     ]

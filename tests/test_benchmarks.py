@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from torch.utils.flop_counter import FlopCounterMode
 
 import benchmarks
 from benchmarks import choice, dynamics, losses, summary, timing
 from benchmarks.__main__ import main
-from lib import population
+from lib import paths, population
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings
 
@@ -87,9 +88,9 @@ def test_machines_stand_side_by_side_each_with_what_it_measured(tmp_path):
     assert "OT pairing" in one
     assert "exact dynamics" in one
     assert "K-choice" not in one
-    assert "Medians: pairing, dynamics on 20" in one
+    assert "Measured: pairing, dynamics on 20" in one
     assert "K-choice" in two
-    assert "Medians: choice on 20" in two
+    assert "Measured: choice on 20" in two
 
 
 def test_each_way_of_training_has_its_loss_and_samples(monkeypatch):
@@ -98,7 +99,11 @@ def test_each_way_of_training_has_its_loss_and_samples(monkeypatch):
     monkeypatch.setattr(losses, "SEEDS", 1)
     monkeypatch.setattr(losses, "SAMPLES", 20)
     monkeypatch.setattr(losses, "resolve_precision", lambda *_: "bf16")
+    fit, fits = Flow.fit, []
+    monkeypatch.setattr(Flow, "fit", lambda *a, **options: fits.append(fit(*a, **options)) or fits[-1])
     table = losses.run("cpu").set_index("way")
+    assert table["loss, quarter 1"].tolist() == pytest.approx([np.mean(found[:2]) for found in fits])
+    assert table["loss, quarter 4"].tolist() == pytest.approx([np.mean(found[6:]) for found in fits])
     assert list(table.index) == list(losses.WAYS)
     plain = table.loc["float32"]
     assert table.loc["bfloat16", "loss, quarter 1"] == pytest.approx(plain["loss, quarter 1"], rel=0.02)
@@ -141,10 +146,13 @@ class Matcher:
 class Peer(torch.nn.Conv2d):
     """Stands in for torchcfm's U-Net."""
 
+    calls = 0
+
     def __init__(self, **_):
         super().__init__(3, 3, 1)
 
     def forward(self, t, x):
+        Peer.calls += 1
         return super().forward(x)
 
 
@@ -163,7 +171,6 @@ def small_networks(monkeypatch):
     networks = training.networks
     settings = MlpSettings((3, 32, 32), 16, 1)
     monkeypatch.setattr(networks, "ours", lambda size, device, **options: Flow(settings, flip=True, **options))
-    monkeypatch.setattr(training, "ceilings", lambda device: {"matmul": 1000.0, "convolution": 500.0})
     yield training, sampling
     for name in ("networks", "training", "sampling"):  # those with the stand-ins
         sys.modules.pop(f"benchmarks.{name}", None)
@@ -173,6 +180,7 @@ def small_networks(monkeypatch):
 def test_training_and_sampling_are_timed_at_both_sizes(small_networks, monkeypatch):
     """The code that a GPU runs, too, on the CPU."""
     training, sampling = small_networks
+    monkeypatch.setattr(training, "ceilings", lambda device: {"matmul": 1000.0, "convolution": 500.0})
     monkeypatch.setitem(training.STEPS, "cpu", 1)
     for table in (training.run("cpu"), sampling.run("cpu")):
         assert {"published", "cifar"} == set(table["size"])
@@ -181,6 +189,55 @@ def test_training_and_sampling_are_timed_at_both_sizes(small_networks, monkeypat
     ours = training.run("cpu").query("contender == 'ours' and size == 'cifar'").iloc[0]
     assert ours["GFLOP/s"] == pytest.approx(3 * 128 * ours["GFLOP forward"] / ours["seconds"])
     assert ours[f"of {ours['precision_of_ours']} convolution ceiling"] == pytest.approx(ours["GFLOP/s"] / 500)
+
+
+def test_a_peer_samples_with_as_many_evaluations_as_stated(small_networks, monkeypatch):
+    _, sampling = small_networks
+    monkeypatch.setattr(Peer, "calls", 0)
+    table = sampling.run("cpu")
+    costs, runs = (
+        1,
+        4,
+    )  # of each size: its GFLOP are counted once, and it samples once untimed and three times timed
+    assert Peer.calls == 2 * (costs + runs * sampling.NFE)
+    ours, theirs = (table.query(f"contender == '{name}'")["GFLOP forward"] for name in ("ours", "torchcfm"))
+    assert theirs.tolist() == pytest.approx([2 * 3 * 3 * 32 * 32 / 1e9] * 2)
+    assert ours.tolist() == pytest.approx([2 * (2 * 3072 * 16 + 4 * 16 * 16) / 1e9] * 2, rel=0.1)
+
+
+def test_ceilings_are_the_work_done_over_its_seconds(small_networks, monkeypatch):
+    training, _ = small_networks
+
+    def counted(contenders):
+        """As if every GFLOP took a second."""
+        rows = []
+        for name, work in contenders.items():
+            with FlopCounterMode(display=False) as counter:
+                work()
+            rows.append({"contender": name, "least": counter.get_total_flops() / 1e9})
+        return pd.DataFrame(rows)
+
+    monkeypatch.setattr(training, "alternate", counted)
+    monkeypatch.setattr(training, "resolve_precision", lambda *_: "fp32")
+    assert training.ceilings("cpu") == {"matmul": pytest.approx(1), "convolution": pytest.approx(1)}
+
+
+def test_errors_are_root_mean_squares_at_the_stated_evaluations(small_networks, monkeypatch, tmp_path):
+    _, sampling = small_networks
+    Flow(MlpSettings((3, 32, 32), 16, 1)).save(tmp_path / "cifar_p0.safetensors", {})
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path)
+    asked = []
+
+    def solve(flow, noise, method, steps, precision):
+        asked.append((method, steps))
+        return torch.tensor([1.0, -1.0]) if method == "dopri5" else torch.tensor([1.5, -1.5])
+
+    monkeypatch.setattr(sampling, "_solve", solve)
+    table = sampling.errors("cpu")
+    assert table["rmse"].tolist() == pytest.approx([0.5] * len(table))
+    assert table["spread"].tolist() == pytest.approx([1.5] * len(table))
+    sixteen = {method: steps for (method, steps), nfe in zip(asked[1:], table["NFE"], strict=True) if nfe == 16}
+    assert sixteen == {"adams": 15, "midpoint": 8, "heun": 8, "euler": 16}
 
 
 def test_networks_of_both_sides_are_the_published_size():
