@@ -115,7 +115,9 @@ for arm in ("curated", "mixed"):
 # exact loop would raise both, and not by choice: real images are confident and evenly spread, and they keep coming
 # in. The short fits of a round, we take it, pick up neither.
 #
-# TWENTY
+# *In twenty rounds* (seed 0) the curated loop does what seed 1 did in ten: airplanes at 0.77, a mean reward of
+# 13.4, 0.77 nats, far below the dots. The control is at 1.50 nats by then, just within them, with cats and dogs in
+# front, and with real data 2.24 nats are left: as even as at the start.
 
 # %% tags=["nbval-check-output"]
 products.show_verdicts(
