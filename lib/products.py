@@ -4,6 +4,7 @@ import io
 import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -75,7 +76,15 @@ def animation(
     return Image(data=gif, format="gif", alt=alt)
 
 
-def verdicts(claims: list[Claim], notebook: str, profile: Profile, *, seed: int, run: dict | None = None) -> None:
+def verdicts(
+    claims: list[Claim],
+    notebook: str,
+    profile: Profile,
+    *,
+    seed: int,
+    run: dict | None = None,
+    unsettled: Sequence[str] = (),
+) -> None:
     """Save a notebook's claims with their numbers and where they come from; print the table of verdicts.
 
     Args:
@@ -84,19 +93,25 @@ def verdicts(claims: list[Claim], notebook: str, profile: Profile, *, seed: int,
         profile: the resolved profile.
         seed: the notebook's first seed.
         run: as in `figure`.
+        unsettled: statements so near their line that rounding decides, which differs between processors: saved
+            like the others, and printed without a verdict.
     """
+    known = {claim.statement for claim in claims}
+    require(known >= set(unsettled), "unsettled", list(unsettled), "statements of these claims")
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
     table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
     about = {"profile": profile.model_dump(mode="json"), "seed": seed}
     run = run and run | {"code_sha256": runs.spot_digest()}  # the code of the verdicts is part of it
     _describe(folder, f"{notebook}_claims", ("csv",), about, run)
-    show_verdicts(claims)
+    show_verdicts(claims, unsettled)
 
 
-def show_verdicts(claims: list[Claim]) -> None:
-    """Print the table of verdicts."""
-    print(_aligned(table(claims)))
+def show_verdicts(claims: list[Claim], unsettled: Sequence[str] = ()) -> None:
+    """Print the table of verdicts; `unsettled` as in `verdicts`."""
+    shown = table(claims)
+    shown.loc[shown["claim"].isin(unsettled), "ours"] = "rounding decides"
+    print(_aligned(shown))
 
 
 def recorded(root: Path = RECORDED) -> pd.DataFrame:

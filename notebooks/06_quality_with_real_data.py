@@ -187,8 +187,8 @@ pd.concat(
 #
 # Of the digits that stand in for CIFAR-10 at `quick`:
 #
-# - **Real data holds the quality, after a first loss.** With it the Fréchet distance jumps to 1.45 times its start
-#   in the first round, touches 1.7 in the third, above the 1.5 that we allowed, and then stays between 1.2 and 1.6
+# - **Real data holds the quality, after a first loss.** With it the Fréchet distance jumps to 1.4 times its start
+#   in the first round, reaches 1.7 in the third, above the 1.5 that we allowed, and then stays between 1.3 and 1.7
 #   times; in the other arms it ends 8 and 11 times as high as with real data. Recall is about kept, as in the
 #   paper.
 # - **The first rounds cost a little, and it is not made up.** A short refit loses some of what the long training

@@ -6,8 +6,9 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from lib import figures, products
+from lib import figures, products, profiles
 from lib.checks import BadInput
+from lib.claims import Claim
 
 HEAD = "claim,paper,ours,measured"
 
@@ -73,3 +74,15 @@ def test_a_recorded_figure_is_shown_at_its_size_with_its_words():
     assert "Samples by round" in shown.alt
     with pytest.raises(BadInput, match="99_nothing"):
         products.stored("99_nothing", "quick")
+
+
+def test_a_verdict_that_hangs_on_rounding_is_saved_and_not_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CURATED_LOOPS_FIGURES", str(tmp_path))
+    found = [Claim("near", "ours", True, "0.258"), Claim("far", "ours", True, "9")]
+    profile = profiles.load("quick")
+    products.verdicts(found, "07_x", profile, seed=0, unsettled=["near"])
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert [line.split("  ")[-1].strip() for line in lines] == ["rounding decides", "holds"]
+    assert pd.read_csv(tmp_path / "quick" / "07_x_claims.csv")["ours"].tolist() == ["holds", "holds"]
+    with pytest.raises(BadInput, match="unsettled"):
+        products.verdicts(found, "07_x", profile, seed=0, unsettled=["nearly"])
