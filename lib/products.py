@@ -110,7 +110,8 @@ def verdicts(
 def show_verdicts(claims: list[Claim], unsettled: Sequence[str] = ()) -> None:
     """Print the table of verdicts; `unsettled` as in `verdicts`."""
     shown = table(claims)
-    shown.loc[shown["claim"].isin(unsettled), "ours"] = "rounding decides"
+    if unsettled:
+        shown.loc[shown["claim"].isin(unsettled), "ours"] = "rounding decides"
     print(_aligned(shown))
 
 
