@@ -51,7 +51,8 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 # Profile `cifar` takes hours, so it was run ahead; its tables lie in `paper_figs/cifar/` and are drawn here by the
 # functions that draw the live run below: **curated only**, the loop **with real data** ($\lambda = 1/2$) and the
 # **$K = 1$ control**, which retrains without any choice. Dashed is the exact dynamics, choice without a model;
-# dotted are the least and the greatest of twenty *perfect* models that draw as many samples: within lies chance.
+# dotted are the least and the greatest of twenty *perfect* models a seed that draw as many samples: within lies
+# chance.
 
 # %%
 record = recorded.load("05_class_shares", judge="fitted")

@@ -167,8 +167,8 @@ def test_each_classifier_is_trained_as_the_profile_says(digits, monkeypatch):
         return Classifier(settings)
 
     monkeypatch.setattr(image_experiments, "train_classifier", train)
-    data, images = image_experiments.load_images("digits"), digits.images.model_copy(update={"lr": 0.5})
-    images = images.model_copy(update={"label_smoothing": 0.1, "smoothed_epochs": 3, "classifier_batch": 50})
+    changes = {"label_smoothing": 0.1, "smoothed_epochs": 3, "classifier_batch": 50}
+    data, images = image_experiments.load_images("digits"), digits.images.model_copy(update=changes)
     monkeypatch.setenv("CURATED_LOOPS_RUNS", str(paths.runs() / "elsewhere"))
     for name in ("fitted", "smoothed", "evaluator"):
         image_experiments._judge(images, data, name)
@@ -183,15 +183,7 @@ def test_each_classifier_is_trained_as_the_profile_says(digits, monkeypatch):
     ("arm", "k", "lam"), [("curated", 8, math.inf), ("mixed", 8, 0.25), ("control", 1, math.inf)]
 )
 def test_settings_reach_the_loop(digits, arm, k, lam):
-    changes = {
-        "k": 8,
-        "lam": 0.25,
-        "menus": "resample",
-        "start": "cold",
-        "n_keep": 50,
-        "round_steps": 7,
-        "lr": 0.5,
-    }
+    changes = {"k": 8, "lam": 0.25, "menus": "resample", "start": "cold", "n_keep": 50}
     images = digits.images.model_copy(update=changes)
     task = image_experiments.image_task(image_experiments.studio(digits.images), "airplane")
     config = image_experiments.image_config(task, images, arm, 3, 2)
