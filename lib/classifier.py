@@ -50,6 +50,7 @@ class ClassifierSettings:
     classes: int = 10
 
 
+GREY = 127  # about the mean of the training pixels
 LEAST = ClassifierSettings("digits", width=0.01, classes=1)  # to try options on, apart from any card
 
 
@@ -188,7 +189,7 @@ def _vgg11_layers(factor: float) -> tuple[nn.Sequential, int]:
     layers, width, side = [], 3, 32
     for entry in cfgs["A"]:
         if entry == "M":
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # a side of 24 is enough
+            layers.append(nn.MaxPool2d(2))
             side //= 2
             continue
         before, width = width, max(round(entry * factor), 1)
@@ -218,11 +219,11 @@ def train_classifier(
     settings: ClassifierSettings = ClassifierSettings(),
     label_smoothing: float = 0.0,
     augment: bool = True,
+    erased: int = 0,
     batch: int = 256,
     lr: float = 0.1,
     weight_decay: float = 5e-4,
     muon_lr: float = 0.0,
-    small_epochs: int = 0,
     shards: int = 1,
     device: str | torch.device = "cpu",
     precision: str = "auto",
@@ -242,12 +243,11 @@ def train_classifier(
         settings: the network.
         label_smoothing: probability spread over all classes in the target, in [0, 1).
         augment: random crops after padding by an eighth of the side, and left-right mirroring.
+        erased: side in pixels of a grey square put on each image (Cutout: DeVries and Taylor, 2017), >= 0.
         batch: images a step; an incomplete last batch is left out of its epoch.
         lr: peak learning rate.
         weight_decay: on the matrices and kernels that SGD trains.
         muon_lr: peak learning rate of Muon on all kernels but the first; 0: SGD trains them, too.
-        small_epochs: first epochs on images shrunk to 3/4 of their side, for about half of the arithmetic
-            (progressive resizing: Tan and Le, 2021), in 0..epochs.
         shards: parts of each minibatch computed side by side, one thread each, as in
             `lib.generators.training.train`; each normalises over its own rows.
         device: where to train.
@@ -262,15 +262,16 @@ def train_classifier(
     require(1 <= batch <= len(images), "batch", batch, f"in 1..{len(images)}, the number of images")
     require(1 <= shards <= batch, "shards", shards, f"in 1..{batch}, the batch size")
     require(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "in [0, 1)")
+    require(isinstance(erased, int) and erased >= 0, "erased", erased, "an integer >= 0")
     require(lr > 0, "lr", lr, "> 0")
     require(muon_lr >= 0, "muon_lr", muon_lr, ">= 0")
-    require(0 <= small_epochs <= epochs, "small_epochs", small_epochs, f"in 0..{epochs}, the epochs")
     net, steps = classifier.net, len(images) // batch
+    images, labels = images.to(classifier.device), labels.to(classifier.device)
     _normalise_by(net, images)
     optimisers = _optimisers(net, lr, weight_decay, muon_lr)
     about = {
-        "seed": seed, "epochs": epochs, "label_smoothing": label_smoothing, "augment": augment, "batch": batch,
-        "lr": lr, "weight_decay": weight_decay, "muon_lr": muon_lr, "small_epochs": small_epochs, "shards": shards,
+        "seed": seed, "epochs": epochs, "label_smoothing": label_smoothing, "augment": augment, "erased": erased,
+        "batch": batch, "lr": lr, "weight_decay": weight_decay, "muon_lr": muon_lr, "shards": shards,
         "network": {name: list(value.shape) for name, value in net.state_dict().items()},
     }  # fmt: skip
     if checkpoint:
@@ -292,15 +293,15 @@ def train_classifier(
             network.train()
         rng, total = torch_rng(derive(seed, "epoch", index=epoch)), torch.zeros((), dtype=torch.float64)
         total = total.to(classifier.device)  # read once an epoch: each reading waits for a GPU
-        order = torch.randperm(len(images), generator=rng)[: steps * batch].split(batch)
+        order = torch.randperm(len(images), generator=rng).to(images.device)[: steps * batch].split(batch)
         bar = progress(order, desc=f"epoch {epoch + 1}/{epochs}", hide=steps < 100)
         for step, chosen in enumerate(bar):
             for optimiser, peak in optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = one_cycle(epoch * steps + step, epochs * steps, peak)
-            x = crop_and_flip(images[chosen], rng) if augment else images[chosen]
-            x = shrunk(x) if epoch < small_epochs else x
-            x, y = x.to(classifier.device), labels[chosen].to(classifier.device)
+            x, y = images[chosen], labels[chosen]
+            x = crop_and_flip(x, rng) if augment else x
+            x = cutout(x, erased, rng) if erased else x
             net.zero_grad(set_to_none=True)
             if shards == 1:
                 value = loss_of(net, x, y)
@@ -339,12 +340,19 @@ def crop_and_flip(images: Tensor, rng: torch.Generator) -> Tensor:
     rows, columns = top + torch.arange(height), left + torch.arange(width)
     mirrored = torch.rand(n, 1, generator=rng) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
-    return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    i, rows, columns = (x.to(images.device) for x in (torch.arange(n), rows, columns))
+    return padded[i[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def shrunk(images: Tensor) -> Tensor:
-    """Images at 3/4 of their side: uint8 (n, C, H, W) -> float32 (n, C, 3 H / 4, 3 W / 4), antialiased."""
-    return F.interpolate(images.float(), scale_factor=0.75, mode="bilinear", antialias=True)
+def cutout(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
+    """A grey square put on each image, its middle anywhere in it: uint8 (n, C, H, W) -> the same."""
+    n, _, height, width = images.shape
+    down, across = (
+        (torch.arange(length) + 0.5 - length * torch.rand(n, 1, generator=rng)).abs() < side / 2
+        for length in (height, width)
+    )
+    hidden = down[:, None, :, None] & across[:, None, None, :]
+    return images.masked_fill(hidden.to(images.device), GREY)
 
 
 def _normalise_by(net: _Network, images: Tensor) -> None:

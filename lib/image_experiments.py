@@ -22,7 +22,7 @@ from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings, NetSettings, UNetSettings, settings_to_dict
 from lib.loop import Config, Run, Task, retrain
 from lib.parallel import threads
-from lib.profiles import Images, Profile
+from lib.profiles import SHOWN, Images, Profile
 from lib.weights import load_weights
 
 AIRPLANE = 0  # the rewarded class: "airplane" of CIFAR-10, the digit 0 where digits stand in
@@ -430,7 +430,7 @@ def image_study(profile: Profile, reward: str, seed: int, changes: dict[str, dic
 
 
 def stored_images(
-    experiment: Experiment, rounds: list[int], n: int = 36
+    experiment: Experiment, rounds: list[int], n: int = SHOWN
 ) -> tuple[dict[str, list[np.ndarray]], pd.DataFrame]:
     """The first n images of each arm's first seed at some rounds, and what was measured of each.
 
@@ -570,7 +570,8 @@ def _p0(settings: Images, real: Tensor) -> Weights:
 
     def make(checkpoint: Path) -> tuple[dict, dict]:
         flow = new_flow(settings, real.shape[1:], SEEDS["p0"])
-        flow.fit(real, seed=SEEDS["p0"], checkpoint=checkpoint, **training)
+        kept = {"checkpoint": checkpoint, "checkpoint_every": settings.checkpoint_every}
+        flow.fit(real, seed=SEEDS["p0"], **kept, **training)
         return flow.state_dict(), {}
 
     return _made_once(f"{settings.data}-p0", about, make)

@@ -14,6 +14,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+SHOWN = 36  # images of a round in a grid of samples
 _File = Annotated[str, Field(pattern=r"^[\w-]*$")]  # a name in checkpoints/, and never a path out of it
 
 
@@ -59,6 +60,7 @@ class Images(_Section):
     first_lr: float = Field(gt=0)
     first_decay: Literal["constant", "linear", "cosine"]
     warmup: int = Field(ge=0)
+    checkpoint_every: int = Field(ge=1)
     round_steps: int = Field(ge=1)
     lr: float = Field(gt=0)
     batch: int = Field(ge=1)
@@ -146,6 +148,8 @@ def _require_fit(images: Images) -> None:
     allowed = f"at most {most}, the smaller of images.batch and images.classifier_batch"
     require(images.shards <= most, "images.shards", images.shards, allowed)
     drawn = images.n_keep * images.k
+    shown = f"at least {SHOWN} / images.k: figures show {SHOWN} images of a round"
+    require(drawn >= SHOWN, "images.n_keep", images.n_keep, shown)
     allowed = f"at most images.n_keep * images.k = {drawn}, the images drawn each round"
     require(images.n_quality <= drawn, "images.n_quality", images.n_quality, allowed)
     there = sorted(path.stem for path in paths.CHECKPOINTS.glob("*.safetensors"))

@@ -105,7 +105,7 @@ TOYS = {"gaussians": gaussians, "moons": moons}
 
 
 def grid(toy: Toy, size: int, extent: float = 3.0) -> Grid:
-    """The data's law on size x size cells covering [-extent, extent]^2 (its mass outside is below 1e-6)."""
+    """The data's law on size x size cells covering [-extent, extent]^2 (its mass outside is below 1e-5)."""
     require(isinstance(size, int) and size >= 8, "size", size, "an integer >= 8")
     side = (np.arange(size) + 0.5) / size * 2 * extent - extent
     x, y = np.meshgrid(side, side)

@@ -149,7 +149,7 @@ def test_one_seed_gives_one_classifier_and_two_give_two():
     assert not torch.equal(first.probabilities(IMAGES[:50]), other.probabilities(IMAGES[:50]))
 
 
-@pytest.mark.parametrize("options", [{}, {"shards": 2}, {"muon_lr": 0.1, "small_epochs": 1}])
+@pytest.mark.parametrize("options", [{}, {"shards": 2}, {"muon_lr": 0.1, "erased": 3}])
 def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch, options):
     path, calls, epochs = tmp_path / "c.safetensors", itertools.count(), []
     whole = briefly(**options)
@@ -203,27 +203,34 @@ def test_muon_learns_as_well_and_leaves_no_parameter_out():
     assert sorted(map(id, kernels + others)) == sorted(map(id, net.net.parameters()))
 
 
-def test_small_epochs_see_shrunk_images_and_the_later_ones_whole_images(monkeypatch):
-    sides, epoch_ends = [], []
-    seen = module._Network.forward
-    monkeypatch.setattr(module._Network, "forward", lambda net, x: sides.append(x.shape[-1]) or seen(net, x))
-    briefly(small_epochs=2, after_epoch=lambda *_: epoch_ends.append(len(sides)))
-    per_epoch = [sides[a:b] for a, b in itertools.pairwise([0, *epoch_ends])]
-    assert per_epoch == [[6] * 4, [6] * 4, [8] * 4]
+def test_cutout_greys_a_square_anywhere_on_each_image_in_all_channels():
+    images = torch.full((4000, 3, 8, 8), 9, dtype=torch.uint8)
+    out = module.cutout(images, 4, torch_rng(0))
+    hidden = (out == module.GREY).any(dim=1)
+    assert torch.equal((out == module.GREY).all(dim=1), hidden)
+    assert int((out == 9).sum() + (out == module.GREY).sum()) == out.numel()
+    down, across = hidden.any(dim=2), hidden.any(dim=1)
+    assert torch.equal(down[:, :, None] & across[:, None, :], hidden)  # a rectangle
+    for sides in (down, across):
+        assert torch.equal((sides.diff(dim=1) != 0).sum(dim=1) <= 2, torch.ones(4000, dtype=bool))  # in one piece
+        assert sorted(sides.sum(dim=1).unique().tolist()) == [2, 3, 4]  # cut off where it reaches beyond the edge
+        assert float((sides.sum(dim=1) == 4).double().mean()) == pytest.approx(5 / 8, abs=0.03)
+    places = hidden.double().mean(dim=0)  # of the middle: uniform
+    assert float(places[3:5, 3:5].mean()) == pytest.approx(1 / 4, abs=0.02)
+    assert float(places[[0, 0, 7, 7], [0, 7, 0, 7]].mean()) == pytest.approx(1 / 4 * (5 / 8) ** 2, abs=0.02)
 
 
-def test_shrinking_keeps_a_plain_image_and_a_ramp():
-    ramp = (torch.arange(32) * 8).to(torch.uint8).expand(2, 3, 32, 32)
-    out = module.shrunk(ramp)
-    assert out.shape == (2, 3, 24, 24)
-    centres = ((torch.arange(24) + 0.5) * 4 / 3 - 0.5) * 8
-    torch.testing.assert_close(out[0, 0, 0, 2:-2], centres[2:-2], atol=0.5, rtol=0)
-    assert float((module.shrunk(torch.full_like(ramp, 77)) - 77).abs().max()) < 1e-4
-
-
-def test_vgg11_takes_shrunk_images_too():
-    net = Classifier(NARROW_VGG).net
-    assert net(torch.zeros(2, 3, 24, 24)).shape == (2, 10)
+@pytest.mark.parametrize("augment", [True, False])
+def test_training_sees_the_images_with_their_squares(monkeypatch, augment):
+    seen, forward = [], module._Network.forward
+    monkeypatch.setattr(module._Network, "forward", lambda net, x: seen.append(x) or forward(net, x))
+    white = torch.full((256, 1, 8, 8), 255, dtype=torch.uint8)
+    briefly(white, erased=4, augment=augment)
+    assert len(seen) == 12
+    assert all(bool((x == module.GREY).flatten(1).any(dim=1).all()) for x in seen)
+    seen.clear()
+    briefly(white, augment=augment)
+    assert not any(bool((x == module.GREY).any()) for x in seen)
 
 
 def test_augmented_training_learns_too():
@@ -280,7 +287,8 @@ def test_one_cycle_rises_a_quarter_of_the_way_and_falls_to_the_end():
         ({"label_smoothing": 1.0}, "label_smoothing = 1.0"),
         ({"lr": 0.0}, "lr = 0.0"),
         ({"muon_lr": -0.1}, "muon_lr = -0.1: must be >= 0"),
-        ({"small_epochs": 4}, "small_epochs = 4: must be in 0..3, the epochs"),
+        ({"erased": -1}, "erased = -1: must be an integer >= 0"),
+        ({"erased": 1.5}, "erased = 1.5: must be an integer >= 0"),
         ({"precision": "fp16"}, "precision = 'fp16'"),
         ({"settings": ClassifierSettings("resnet")}, "kind = 'resnet'"),
         ({"settings": ClassifierSettings("digits", 0)}, "width = 0"),

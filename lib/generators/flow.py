@@ -84,6 +84,8 @@ class Flow:
         layout = torch.preserve_format if isinstance(settings, MlpSettings) else torch.channels_last
         self.net = net.to(self.device, memory_format=layout).eval()
         self._call = torch.compile(self.net) if compiled else self.net
+        if self.device.type == "cuda":  # shapes stay the same, so that the search for the fastest kernel pays
+            torch.backends.cudnn.benchmark = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -178,8 +180,10 @@ class Flow:
         @torch.no_grad()
         def fill(i: int) -> None:
             noise = torch.randn(batch, *self.shape, generator=torch_rng(derive(seed, "noise", index=i)))
-            noise = noise[: n - i * batch].to(self.device)
-            x = integrate(velocity, noise, method=self.method, steps=self.ode_steps)
+            if self._call is self.net:  # what is compiled would be so again for the last, smaller batch
+                noise = noise[: n - i * batch]
+            noise = noise.to(self.device, memory_format=torch.channels_last)
+            x = integrate(velocity, noise, method=self.method, steps=self.ode_steps)[: n - i * batch]
             if not bool(x.isfinite().all()):
                 raise NotFinite(f"batch {i} of the samples is not finite: the model has diverged")
             images[i * batch : (i + 1) * batch] = to_uint8(x).cpu()
