@@ -109,7 +109,7 @@ class Flow:
 
     def _velocity(self, net: Callable, precision: str, x: Tensor, t: Tensor) -> Tensor:
         with autocast(precision, self.device):
-            return net(x, t.expand(len(x))).float()
+            return net(x, t.expand(len(x)).contiguous()).float()  # one layout: it is compiled once
 
     def fit(self, data: Tensor | Mixture, steps: int, *, seed: int, batch: int = 128, lr: float = 1e-3, **options):
         """Train on from the present weights (a warm start), with a fresh optimiser.
