@@ -49,7 +49,8 @@ def _training(table: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = []
     for (size, batch), both in table.set_index("contender").groupby(["size", "batch"], sort=False):
         best, ours, theirs = both.loc[_best(both)], both.loc["ours"], both.loc["torchcfm"]
-        precision, tops = best["precision_of_ours"], ["convolution", *(["matmul"] if best["device"] == "cuda" else [])]
+        precision, tops = best["precision_of_ours"], ["convolution"]
+        tops += ["matmul"] if best["device"] == "cuda" else []
         shares = " and ".join(f"{best[f'of {precision} {top} ceiling']:.0%} of the {top}" for top in tops)
         eager = f"; not compiled {ours['seconds']:.3f} s" if COMPILED in both.index else ""
         rows.append(

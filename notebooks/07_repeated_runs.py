@@ -79,7 +79,7 @@ Markdown(f"*{record.source} Band: least to greatest run.*")
 # The shares need not agree: with 256 images kept a round even runs of a perfect model, without any choice, would
 # end up to 0.50 apart in total variation (a set of three exceeds that once in twenty times). Ours end up to 0.53
 # apart. Agreement in class shares can only be asked of loops that keep far more. The controls end closer together,
-# 0.14 to 0.24, all with cats in front, but one of them loses a little more evenness than chance takes.
+# 0.14 to 0.24, all with cats and dogs in front, but one of them loses a little more evenness than chance takes.
 
 # %% tags=["nbval-check-output"]
 products.show_verdicts(

@@ -93,6 +93,25 @@ def test_machines_stand_side_by_side_each_with_what_it_measured(tmp_path):
     assert "Measured: choice on 20" in two
 
 
+def test_on_a_gpu_the_compiled_network_stands_for_us():
+    made = {
+        "seconds": [0.2, 0.4, 0.1],
+        "times torchcfm": [2.0, 1.0, 4.0],
+        "GFLOP forward": 12.0,
+        "GFLOP/s": [5.0, 2.5, 10.0],
+    }
+    ceilings = {"of bf16 matmul ceiling": [0.1, 0.05, 0.2], "of bf16 convolution ceiling": [0.2, 0.1, 0.4]}
+    about = {"size": "published", "batch": 128, "NFE": 16, "device": "cuda", "precision_of_ours": "bf16"}
+    table = pd.DataFrame({"contender": ["ours", "torchcfm", "ours, compiled"], **made, **ceilings, **about})
+    ((_, ours, theirs, ratio),) = summary._training(table)
+    assert ours.startswith("0.100 s (12.0 GFLOP forward; 10 GFLOP/s, 40% of the convolution and 20% of the matmul")
+    assert "not compiled 0.200 s" in ours
+    assert theirs.startswith("torchcfm: 0.400 s")
+    assert ratio == "4.0 (2.0 not compiled)"
+    ((_, ours, _, ratio),) = summary._sampling(table.assign(**{"images/s": [10.0, 5.0, 20.0]}))
+    assert (ours, ratio) == ("20.0 images/s (12.0 GFLOP); not compiled 10.0", "4.0 (2.0 not compiled)")
+
+
 def test_each_way_of_training_has_its_loss_and_samples(monkeypatch):
     monkeypatch.setattr(losses, "NET", ConvSettings((1, 8, 8), (32, 64)))
     monkeypatch.setattr(losses, "STEPS", 8)

@@ -39,6 +39,25 @@ def test_compiling_changes_no_key_no_file_and_results_by_rounding_only(tmp_path)
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0, "it was compiled"
 
 
+def test_a_short_last_batch_of_samples_is_drawn_whole_and_cut(monkeypatch):
+    """What is compiled for one size would be compiled again for another."""
+    plain, compiled = flow(False), flow(True)
+    sizes = {"plain": [], "compiled": []}
+    for name, model in (("plain", plain), ("compiled", compiled)):
+        solve = model._velocity
+
+        def velocity(net, precision, x, t, name=name, solve=solve):
+            sizes[name].append(len(x))
+            return solve(net, precision, x, t)
+
+        monkeypatch.setattr(model, "_velocity", velocity)
+    off = (plain.sample(13, seed=3, batch=8).int() - compiled.sample(13, seed=3, batch=8).int()).abs()
+    assert off.shape == (13, 1, 4, 4)
+    assert int(off.max()) <= 1
+    assert set(sizes["plain"]) == {8, 5}
+    assert set(sizes["compiled"]) == {8}
+
+
 @pytest.mark.parametrize("shards", [1, 2])
 def test_interrupted_compiled_training_resumes_to_the_same_bits(tmp_path, monkeypatch, shards):
     options = OPTIONS | {"checkpoint_every": 4, "shards": shards}

@@ -183,6 +183,7 @@ def test_out_of_memory_says_which_number_to_lower(monkeypatch):
     [
         ({"images.shards": 65}, "images.shards = 65: must be at most 64"),
         ({"images.batch": 8, "images.shards": 9}, "images.shards = 9: must be at most 8"),
+        ({"images.n_keep": 8}, "images.n_keep = 8: must be at least 36 / images.k"),
         ({"images.n_quality": 5000}, "images.n_quality = 5000: must be at most images.n_keep"),
         ({"images.p0_weights": "../secret"}, "images.p0_weights = '../secret'"),
         (

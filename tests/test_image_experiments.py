@@ -43,7 +43,7 @@ TINY = {
     "images.evaluator_epochs": 1,
     "images.classifier_batch": 16,
     "images.rounds": 1,
-    "images.n_keep": 4,
+    "images.n_keep": 9,
     "images.n_quality": 16,
 }
 TRAINED_HERE = {"images.p0_weights": "", "images.reward_weights": "", "images.evaluator_weights": ""}
@@ -445,13 +445,16 @@ def test_every_image_setting_tells_a_run_from_another(digits, key):
 def test_the_profile_reaches_the_flow_and_its_fits(fake_cifar, monkeypatch):
     fits = []
     monkeypatch.setattr(Flow, "fit", lambda flow, data, **options: fits.append(options) or [])
-    s = profiles.load("cifar", TINY | TRAINED_HERE | {"images.first_steps": 3}).images
+    s = profiles.load(
+        "cifar", TINY | TRAINED_HERE | {"images.first_steps": 3, "images.checkpoint_every": 7}
+    ).images
     task = image_experiments.image_task(image_experiments.studio(s), "airplane")
     flow = task.generator(0)
     assert (flow.flip, flow.ot, flow.method, flow.ode_steps) == (s.flip, True, s.method, s.ode_steps)
     same = {"batch": s.batch, "ema_decay": s.ema_decay, "shards": s.shards}
     assert task.fit_round == same | {"steps": s.round_steps, "lr": s.lr}
     first = {"steps": s.first_steps, "lr": s.first_lr, "decay": s.first_decay, "warmup": s.warmup}
+    first |= {"checkpoint_every": s.checkpoint_every}
     assert first | same == {key: value for key, value in fits[0].items() if key not in ("seed", "checkpoint")}
 
 
