@@ -9,7 +9,7 @@ import pandas as pd
 from lib.checks import require
 from lib.products import RECORDED, seed_list
 
-FOLDER = RECORDED / "cifar"  # what profile `cifar` left, for readers who cannot spend its hours
+FOLDER = RECORDED / "cifar"  # what profile `cifar` left, for readers without its hours or its GPU
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Record:
         return (
             f"Recorded: profile `{self.about['profile']['name']}`, {len(self.exact[self.arms[0]]) - 1} rounds, "
             f"{self.settings['n_keep']:,} images kept a round; {seed_list(self.seeds)} on {made['processor']} "
-            f"(device {made['device']}), {made['seconds'] / 3600:.1f} h for {made['runs']} runs, "
+            f"(device {made['device']}), {made['seconds'] / 60:.0f} minutes for {made['runs']} runs, added up, "
             f"commit `{made['commit'][:10]}`{tree}."
         )
 

@@ -23,7 +23,7 @@
 # scikit-learn's 8x8 digits stand in for CIFAR-10; profiles `cifar` and `paper` run the same cells on CIFAR-10.
 #
 # **Needs:** nothing beyond the installation at `quick`: one to two minutes on one CPU core (the first run is that
-# of notebook 05 and is reused); hours on two cores at `cifar`.
+# of notebook 05 and is reused); at `cifar` its runs are those of notebook 05, too.
 
 # %% tags=["parameters"]
 profile = "quick"  # a file in profiles/: the scale of the experiment
@@ -72,9 +72,10 @@ Markdown(f"*{record.source} Band: least to greatest run.*")
 # %% [markdown]
 # **Reading.** The curated runs do not agree. Airplanes end at 0.56 of the samples in seed 0, at 0.24 in seed 1,
 # and in seed 2 at 0.15, behind cats and dogs. By choice alone, the exact curves, airplanes would lead in all
-# three, at 0.19 to 0.22, so the law that the runs share is weak: this reward is nearly saturated (notebook 05),
-# and what a model makes of 256 images outweighs it. Mean confidence agrees to 0.042 for seven rounds, and then the
-# run with most airplanes pulls away, since a pool with more of them offers more of what the classifier is sure of.
+# three, at 0.19 to 0.22, so the law that the runs share is weak: this reward hardly tells classes apart (notebook
+# 05), and what a model makes of 256 images outweighs it. Mean confidence agrees to 0.042 for seven rounds, and
+# then the run with most airplanes pulls away, since a pool with more of them offers more of what the classifier is
+# sure of.
 #
 # The shares need not agree: with 256 images kept a round even runs of a perfect model, without any choice, would
 # end up to 0.50 apart in total variation (a set of three exceeds that once in twenty times). Ours end up to 0.53

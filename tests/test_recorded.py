@@ -95,7 +95,7 @@ def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):
         "seeds 0, 1 on X",
         "3 rounds",
         "256 images",
-        "1.5 h for 6 runs",
+        "90 minutes for 6 runs, added up",
         "device cpu",
         "`abcdef0123`",
         "not clean",
