@@ -289,7 +289,7 @@ def test_cifar_profiles_run_on_fake_images(fake_cifar, monkeypatch, name, change
     task = image_experiments.image_task(parts, "confidence")
     run = retrain(image_experiments.image_config(task, profile.images, "mixed", 0, 1))
     assert type(task.generator(0).net).__name__ == network
-    assert run.samples(1).shape == (16, 3, 32, 32)
+    assert run.samples(1).shape == (36, 3, 32, 32)
     assert run.history["fid"].notna().all()
     assert task.inputs["Inception"] == hashlib.sha256(b"a network").hexdigest()
     assert run.provenance["network_evaluations"] == task.generator(0).evaluations
