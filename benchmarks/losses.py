@@ -21,7 +21,7 @@ WAYS = {  # name -> (options of the flow, of its fit); bfloat16 where the machin
 def run(device: str) -> pd.DataFrame:
     """Mean training loss of each quarter, and the Fréchet distance of samples' pixels (in 0..1) to the images'.
 
-    A seed decides weights, minibatches and noise in every way alike, but that each shard draws noise of its own.
+    A seed decides weights, minibatches and noise in every way alike.
     """
     images, _ = digits()
     pixels, rows = images.flatten(1) / 255, []

@@ -323,10 +323,11 @@ def image_experiment(
         run = _as_reward(run, reward, judge)
         measured[arm].append(run)
         exact[arm].append(exact_history(run, task))
-        found = finite_histories(run, task)
-        chance[arm].append(found.assign(tv_to_exact=tv_to_exact(found, exact[arm][-1])))
-    finite_ones = {arm: pd.concat(tables) for arm, tables in chance.items()}
-    return Experiment(measured, {arm: _mean(tables) for arm, tables in exact.items()}, finite_ones)
+        chance[arm].append(finite_histories(run, task))
+    means = {arm: _mean(tables) for arm, tables in exact.items()}
+    finite = {arm: pd.concat(tables) for arm, tables in chance.items()}
+    far = {arm: table.assign(tv_to_exact=tv_to_exact(table, means[arm])) for arm, table in finite.items()}
+    return Experiment(measured, means, far)
 
 
 @dataclass(frozen=True)

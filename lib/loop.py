@@ -163,7 +163,7 @@ def retrain(config: Config, *, run_dir: Path | None = None) -> Run:
         run_dir: where finished rounds are kept; by default the run's own folder under `paths.runs()`.
 
     Returns:
-        The run, equal bit for bit on one machine however often it was interrupted.
+        The run, equal however often it was interrupted: bit for bit on one CPU, on a GPU up to rounding.
     """
     runs.require_unchanged()
     task, seed = config.task, config.seed

@@ -14,6 +14,7 @@ from lib.generators import training
 from lib.generators.flow import METHODS, Flow, integrate, ot_pairing, straight_path
 from lib.generators.networks import (
     ConvSettings,
+    Doubled,
     GroupNorm,
     MlpSettings,
     UNetSettings,
@@ -89,18 +90,16 @@ def test_the_loss_vanishes_at_the_true_velocity_and_only_there():
         t = t[:, None, None, None]
         return c - (x - t * c) / (1 - t)
 
-    pairs = flow._pairs(to_uint8(c).expand(64, -1, -1, -1), torch_rng(3))
+    drawn = flow._pairs(to_uint8(c).expand(64, -1, -1, -1), torch_rng(3))
     flow._call = truth
-    assert float(flow._loss(pairs, torch_rng(4))) < 1e-6
+    assert float(flow._loss(*drawn)) < 1e-6
     flow._call = lambda x, t: -truth(x, t)
-    assert float(flow._loss(pairs, torch_rng(4))) > 0.5
+    assert float(flow._loss(*drawn)) > 0.5
 
 
 def test_times_fill_the_unit_interval():
-    flow, seen = Flow(SMALL), []
-    flow._call = lambda x, t: seen.append(t) or x
-    flow._loss(torch.zeros(4000, 2, 1, 2, 2), torch_rng(0))
-    share = torch.histc(seen[0], 10, 0, 1) / 4000
+    _, _, t = Flow(SMALL, ot=False)._pairs(tiny_images(1).expand(4000, -1, -1, -1), torch_rng(0))
+    share = torch.histc(t, 10, 0, 1) / 4000
     assert float(share.sum()) == pytest.approx(1)
     assert share.tolist() == pytest.approx([0.1] * 10, abs=0.025)
 
@@ -141,7 +140,7 @@ def test_pairing_refuses_unequal_numbers():
 @pytest.mark.parametrize("ot", [True, False])
 def test_training_pairs_noise_with_the_minibatch(ot):
     images = tiny_images(32)
-    x0, x1 = Flow(SMALL, ot=ot)._pairs(images, torch_rng(5)).unbind(1)
+    x0, x1, _ = Flow(SMALL, ot=ot)._pairs(images, torch_rng(5))
     order = ot_pairing(x0, to_float(images))
     assert torch.equal(x1, to_float(images)[order] if ot else to_float(images))  # exact greys in [-1, 1]
     assert not torch.equal(order, torch.arange(32))
@@ -152,12 +151,12 @@ def test_training_pairs_noise_with_the_minibatch(ot):
 def test_flips_mirror_about_half_of_the_images_left_to_right():
     images = noisy((3, 8, 8), n=400)
     straight, mirrored = to_float(images), to_float(images).flip(3)
-    _, x1 = Flow(CONV, ot=False, flip=True)._pairs(images, torch_rng(0)).unbind(1)
+    _, x1, _ = Flow(CONV, ot=False, flip=True)._pairs(images, torch_rng(0))
     left = (x1 == straight).flatten(1).all(dim=1)
     right = (x1 == mirrored).flatten(1).all(dim=1)
     assert (left ^ right).all()
     assert 0.4 < float(right.double().mean()) < 0.6
-    _, x1 = Flow(CONV, ot=False)._pairs(images, torch_rng(0)).unbind(1)
+    _, x1, _ = Flow(CONV, ot=False)._pairs(images, torch_rng(0))
     assert torch.equal(x1, straight)
 
 
@@ -365,7 +364,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_leaves_the_good_checkpoint
     whole.fit(tiny_images(50), 40, **options)
     flow, calls = Flow(SMALL), itertools.count()
     loss = flow._loss
-    flow._loss = lambda pairs, rng: loss(pairs, rng) * (math.nan if next(calls) == 12 else 1)
+    flow._loss = lambda *drawn: loss(*drawn) * (math.nan if next(calls) == 12 else 1)
     with pytest.raises(NonFiniteLoss, match="step 12"):
         flow.fit(tiny_images(50), 40, checkpoint=path, **options)
     resumed = Flow(SMALL)
@@ -386,8 +385,8 @@ def test_a_gradient_that_is_not_finite_is_caught_at_the_last_step_too():
     flow, calls = Flow(SMALL), itertools.count()
     loss = flow._loss
 
-    def poisoned(pairs, rng):
-        value = loss(pairs, rng)
+    def poisoned(*drawn):
+        value = loss(*drawn)
         if next(calls) == 9:
             value.register_hook(lambda gradient: gradient * math.nan)
         return value
@@ -482,6 +481,45 @@ def test_group_norm_in_bf16_is_that_of_fp32_rounded(side, grad):
         theirs = torch.autograd.grad(expected, (exact, norm.weight), slope.bfloat16().float())
         torch.testing.assert_close(ours[0].float(), theirs[0], rtol=2**-7, atol=2**-7)
         torch.testing.assert_close(ours[1], theirs[1], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("places", [(5,), (6, 4)], ids=["rows", "images"])
+def test_group_norm_by_channels_is_group_norm(places):
+    x = 50 + 3 * torch.randn(3, 32, *places, generator=torch_rng(0))
+    if len(places) == 2:
+        x = x.contiguous(memory_format=torch.channels_last)
+    norm, slope = GroupNorm(4, 32, eps=1e-3), torch.randn(x.shape, generator=torch_rng(1))
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, 32))
+        norm.bias.copy_(torch.linspace(-1, 1, 32))
+    x.requires_grad_()
+    found, expected = norm.by_channels(x), torch.nn.functional.group_norm(x, 4, norm.weight, norm.bias, 1e-3)
+    assert found.stride() == x.stride()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    of = (x, norm.weight, norm.bias)
+    for ours, theirs in zip(*(torch.autograd.grad(y, of, slope) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert norm.by_channels(x.bfloat16()).dtype == torch.float32
+
+
+def test_doubled_is_a_convolution_of_the_nearest_neighbours():
+    layer, x = Doubled(torch.nn.Conv2d(8, 3, 3, padding=1)), torch.randn(2, 8, 3, 5, generator=torch_rng(0))
+    larger = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    torch.testing.assert_close(layer(x), layer.conv(larger))
+
+
+def test_the_unet_stays_in_channels_last_memory_while_training():
+    """At 64 images and more diffusers' own upsampling leaves it, and in training mode its shortcuts do."""
+    flow, places = shaken(Flow(UNET, precision="fp32")), []
+    flow.net.train()
+    convolutions = [m for m in flow.net.modules() if isinstance(m, torch.nn.Conv2d)]
+    for layer in convolutions[1:]:  # the first one's input is what the caller gives
+        layer.register_forward_pre_hook(
+            lambda _, given: places.append(given[0].is_contiguous(memory_format=torch.channels_last))
+        )
+    flow.velocity(torch.zeros(64, 3, 8, 8).contiguous(memory_format=torch.channels_last), torch.tensor(0.5))
+    assert all(places)
+    assert len(places) == len(convolutions) - 1
 
 
 def test_precision_auto_leaves_an_mlp_in_fp32():

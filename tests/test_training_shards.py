@@ -114,16 +114,37 @@ def test_each_shard_and_each_step_has_noise_of_its_own():
 
 def test_preparing_a_step_ahead_changes_nothing():
     def noisy(x, rng):
-        return torch.cat([x, torch.randn(x.shape, generator=rng)])
+        return x, torch.randn(x.shape, generator=rng)
 
     def of_both(net):
-        return lambda x, rng: (net(x[:6] + x[6:]) - x[:6]).square().mean() * torch.rand(1, generator=rng)[0]
+        return lambda x, noise: (net(x + noise) - x).square().mean()
 
     inside, ahead = network(), network()
     options = {"seed": 0, "batch": 6, "lr": 1e-2}
-    expected = train(inside, lambda x, rng: of_both(inside)(noisy(x, rng), rng), IMAGES, 6, **options)
+    expected = train(inside, lambda x, rng: of_both(inside)(*noisy(x, rng)), IMAGES, 6, **options)
     assert train(ahead, of_both(ahead), IMAGES, 6, prepare=noisy, **options) == expected
     assert torch.equal(weights(inside), weights(ahead))
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_what_is_prepared_is_cut_into_shards_row_by_row(gradients, shards):
+    """7 rows among 4 shards: 2, 2, 2 and 1, each with its own weight."""
+
+    def numbered(x, rng):
+        return x, torch.arange(1.0, 8.0)
+
+    net = network()
+
+    def weighted(x, number):
+        return ((net(x) - x).square().mean((1, 2, 3)) * number).mean()
+
+    losses = train(net, weighted, IMAGES, 1, seed=1, batch=7, lr=1e-3, shards=shards, prepare=numbered)
+    same = network()
+    rows = training.as_mixture(IMAGES).draw(7, torch_rng(training.derive(1, "step", index=0)))
+    loss = ((same(rows) - rows).square().mean((1, 2, 3)) * torch.arange(1.0, 8.0)).mean()
+    loss.backward()
+    assert losses == pytest.approx([loss.item()], rel=1e-5)
+    assert float(gradients[0].norm()) == pytest.approx(float(gradient_norm(same)), rel=1e-4)
 
 
 def test_an_error_while_preparing_comes_out():

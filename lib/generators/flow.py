@@ -142,18 +142,16 @@ class Flow:
                 self.net, self._loss, data, steps, seed=seed, batch=batch, lr=lr, prepare=self._pairs, **options
             )
 
-    def _pairs(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """Noise and the images it is paired with, float32 (n, 2, C, H, W)."""
+    def _pairs(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise, the images it is paired with, both float32 (n, C, H, W), and times (n,)."""
         x1 = to_float(images)
         if self.flip:
             mirrored = torch.rand(len(x1), generator=rng) < 0.5
             x1 = torch.where(mirrored[:, None, None, None], x1.flip(3), x1)
         x0 = torch.randn(x1.shape, generator=rng)
-        return torch.stack([x0, x1[ot_pairing(x0, x1)] if self.ot else x1], dim=1)
+        return x0, x1[ot_pairing(x0, x1)] if self.ot else x1, torch.rand(len(x1), generator=rng)
 
-    def _loss(self, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        x0, x1 = pairs.unbind(1)
-        t = torch.rand(len(x0), generator=rng).to(x0.device, non_blocking=True)
+    def _loss(self, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
         x, target = straight_path(x0, x1, t)
         return (self.velocity(x, t) - target).square().mean()
 

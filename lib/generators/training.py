@@ -185,7 +185,7 @@ class Ema:
 
 def train(
     net: nn.Module,
-    loss: Callable[[Tensor, torch.Generator], Tensor],
+    loss: Callable[..., Tensor],
     data: Mixture | Tensor,
     steps: int,
     *,
@@ -199,7 +199,7 @@ def train(
     clip: float = 1.0,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
-    prepare: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    prepare: Callable[[Tensor, torch.Generator], tuple[Tensor, ...]] | None = None,
     shards: int = 1,
     label: str = "training",
     identity: Mapping[str, object] | None = None,
@@ -211,7 +211,7 @@ def train(
 
     Args:
         net: the network; its device is where it trains.
-        loss: (minibatch, rng) -> scalar.
+        loss: (minibatch, rng) -> scalar; with `prepare`, (*what it returns) -> scalar.
         data: the training set; minibatches are drawn with replacement.
         steps: optimiser steps, >= 0; 0 leaves `net` as it is.
         seed: of minibatches and noise.
@@ -225,8 +225,9 @@ def train(
         clip: largest gradient norm, > 0 and finite.
         checkpoint: file (.safetensors) that holds weights, EMA, moments and step while training runs.
         checkpoint_every: steps between two writes of it, an integer >= 1.
-        prepare: (minibatch, rng) -> what `loss` gets as its minibatch, on the CPU; run in a worker thread
-            one step ahead, so that it costs no time beside a step that is longer.
+        prepare: (minibatch, rng) -> tensors of as many rows, on the CPU, and in them all that is random about a
+            step; run in a worker thread one step ahead, so that it costs no time beside a step that is longer.
+            On a GPU the step of a whole minibatch is then recorded once and replayed (`Recorded`).
         shards: parts of each minibatch that are computed side by side, each in a thread of its own. On a
             CPU as many shards as cores beats as many threads an operation: nothing waits at barriers, so a
             busy neighbour costs its share and no more, and the result does not depend on thread counts.
@@ -270,23 +271,21 @@ def train(
         if checkpoint:
             about |= {"data": data.digest()} | dict(identity or {})
         start = _resume(checkpoint, about, vector, updates, ema) if checkpoint else 0
-        losses, pool = [], one_thread_each(shards)
-        batches = _batches(data, range(start, steps), seed, batch, prepare, pinned=device.type == "cuda")
+        losses, pool, parameters = [], one_thread_each(shards), list(net.parameters())
+        whole = partial(_backward, parameters, loss)
+        if device.type == "cuda" and prepare and shards == 1:
+            whole = Recorded(whole, device)
+        batches = _batches(data, range(start, steps), seed, batch, shards, prepare, pinned=device.type == "cuda")
         bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
-        for step, minibatch, rng in bar:
+        for step, minibatch in bar:
             if shards == 1:
-                vector.grad.zero_()
-                value = loss(minibatch.to(device, non_blocking=True), rng)
-                value.backward()
+                value = whole(*_to(device, minibatch[0]))
             else:
-                rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
-                mine = distributed.own(list(zip(minibatch.chunk(shards), rngs, strict=False)))
-                there = [(rows.to(device, non_blocking=True), own) for rows, own in mine]
-                share = [partial(_share, loss, rows, own, len(rows) / batch) for rows, own in there]
-                value = sharded_backward(list(net.parameters()), share, pool)
+                mine = [_to(device, part) for part in distributed.own(minibatch)]
+                value = sharded_backward(parameters, [partial(_share, loss, batch, *part) for part in mine], pool)
                 distributed.add_up([value, vector.grad])
             norm = nn.utils.clip_grad_norm_([vector], clip)
-            losses.append(value.detach())
+            losses.append(value)
             saves = checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < steps
             if saves or (step + 1) % 100 == 0 or step + 1 == steps:  # reading waits for the device: not each step
                 _require_finite(losses, norm, start)
@@ -302,8 +301,58 @@ def train(
     return torch.stack(losses).tolist() if losses else []
 
 
-def _share(loss: Callable, rows: Tensor, rng: torch.Generator, weight: float) -> Tensor:
-    return loss(rows, rng) * weight
+def _to(device: torch.device, part: tuple) -> tuple:
+    return tuple(each.to(device, non_blocking=True) if isinstance(each, Tensor) else each for each in part)
+
+
+def _share(loss: Callable, batch: int, *part: Tensor | torch.Generator) -> Tensor:
+    return loss(*part) * (len(part[0]) / batch)
+
+
+def _backward(parameters: Sequence[nn.Parameter], loss: Callable, *part: Tensor | torch.Generator) -> Tensor:
+    value = loss(*part)
+    gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
+    torch._foreach_copy_([p.grad for p in parameters], gradients)
+    return value.detach()
+
+
+class Recorded:
+    """A function of tensors on a GPU, recorded at the first call as a CUDA graph, which later calls replay.
+
+    A training step is some two thousand kernels: Python asks for them more slowly than the GPU runs them.
+
+    Args:
+        function: tensors -> tensor, and whatever it writes to tensors that are there before and after; it must
+            neither wait for the GPU nor draw random numbers, and gets the same shapes at each call.
+        device: the GPU.
+    """
+
+    WARM = 3  # calls first: compilation and the search for the fastest convolutions cannot be recorded
+
+    def __init__(self, function: Callable[..., Tensor], device: torch.device):
+        self.function, self.device, self.graph = function, device, None
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        if self.graph is None:
+            self._record(arguments)
+        torch._foreach_copy_(self.arguments, arguments)
+        self.graph.replay()
+        return self.value.clone()
+
+    def _record(self, arguments: Sequence[Tensor]) -> None:
+        self.arguments = [each.clone() for each in arguments]
+        with torch.cuda.device(self.device):
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(self.WARM):
+                    self.function(*self.arguments)
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            # "thread_local": the thread that prepares minibatches goes on asking for pinned memory
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.value = self.function(*self.arguments)
+        self.graph = graph
 
 
 def sharded_backward(
@@ -332,18 +381,21 @@ def sharded_backward(
 
 
 def _batches(
-    data: Mixture, steps: range, seed: int, batch: int, prepare: Callable | None, *, pinned: bool
-) -> Iterator[tuple[int, Tensor, torch.Generator]]:
-    """(step, minibatch, the step's generator) for each step, made one step ahead if there is work in it.
+    data: Mixture, steps: range, seed: int, batch: int, shards: int, prepare: Callable | None, *, pinned: bool
+) -> Iterator[tuple[int, list[tuple]]]:
+    """(step, what `loss` gets of each shard) for each step, made one step ahead if there is work in it.
 
     In `pinned` memory the way to a GPU needs no waiting for what the GPU does.
     """
 
-    def make(step: int) -> tuple[int, Tensor, torch.Generator]:
+    def make(step: int) -> tuple[int, list[tuple]]:
         rng = torch_rng(derive(seed, "step", index=step))
-        minibatch = data.draw(batch, rng)
-        minibatch = prepare(minibatch, rng) if prepare else minibatch
-        return step, minibatch.pin_memory() if pinned else minibatch, rng
+        rows = data.draw(batch, rng)
+        if prepare:
+            tensors = [each.pin_memory() if pinned else each for each in prepare(rows, rng)]
+            return step, list(zip(*(each.chunk(shards) for each in tensors), strict=True))
+        rngs = [rng, *(torch_rng(derive(seed, "shard", round=i, index=step)) for i in range(1, shards))]
+        return step, list(zip(rows.chunk(shards), rngs, strict=False))
 
     if prepare is None:
         yield from map(make, steps)
