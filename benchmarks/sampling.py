@@ -31,7 +31,7 @@ def run(device: str) -> pd.DataFrame:
             for name, options in variants(flow).items()
         }
         contenders = {
-            name: lambda one=one, n=n: one.sample(n, seed=0, batch=min(512, n // 2))
+            name: lambda one=one, n=n: one.sample(n, seed=0, batch=min(128, n // 2))
             for name, one in {"ours": flow, **others}.items()
         }
         contenders["torchcfm"] = plain

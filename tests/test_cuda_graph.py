@@ -12,6 +12,7 @@ from lib.generators.training import Recorded
 
 CONV = ConvSettings(shape=(3, 8, 8), channels=(32, 64))
 IMAGES = torch.randint(0, 256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
 OPTIONS = {"seed": 1, "batch": 8, "lr": 1e-3, "ema_decay": 0.9}
 
 
@@ -56,10 +57,21 @@ def test_a_replay_reads_the_new_arguments_and_keeps_the_old_results(tape):
     assert (a.tolist(), b.tolist()) == ([1, 2], [3, 4])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+@GPU
+@pytest.mark.parametrize("method", ["adams", "dopri5"])
+def test_recorded_sampling_is_sampling(monkeypatch, method):
+    flow = Flow(CONV, precision="fp32", device="cuda", method=method, ode_steps=4)
+    flow.fit(IMAGES, 20, **OPTIONS)
+    recorded = flow.sample(13, seed=0, batch=8)
+    monkeypatch.setattr("lib.generators.flow.Recorded", lambda function, device: function)
+    off = (recorded.int() - flow.sample(13, seed=0, batch=8).int()).abs()
+    assert int(off.max()) <= 1, "one grey level: a value between two of them is rounded"
+
+
+@GPU
 @pytest.mark.parametrize("compiled", [False, True])
-def test_recorded_training_is_training(tmp_path, monkeypatch, compiled):
-    """Losses and weights of two fits in a row, and of one that is interrupted."""
+def test_recorded_training_is_training(monkeypatch, compiled):
+    """Losses and weights of two fits in a row: the second finds the weights at another place in memory."""
     deterministic = {"precision": "fp32", "device": "cuda", "compiled": compiled}
     ends, losses = [], []
     for name in ("recorded", "plain"):

@@ -21,6 +21,7 @@ from lib.datasets import to_float, to_uint8
 from lib.generators.networks import MlpSettings, NetSettings, build, settings_from_dict, settings_to_dict
 from lib.generators.training import (
     Mixture,
+    Recorded,
     as_mixture,
     autocast,
     progress,
@@ -174,11 +175,14 @@ class Flow:
         precision = "fp32" if self.method == "dopri5" else self.precision
         eager = precision == "bf16" and self._call is self.net
         velocity = partial(self._velocity, rounded(self.net) if eager else self._call, precision)
+        one_shape = self.device.type == "cuda" or self._call is not self.net  # what is recorded or compiled
+        if self.device.type == "cuda":
+            velocity = Recorded(velocity, self.device)
 
         @torch.no_grad()
         def fill(i: int) -> None:
             noise = torch.randn(batch, *self.shape, generator=torch_rng(derive(seed, "noise", index=i)))
-            if self._call is self.net:  # what is compiled would be so again for the last, smaller batch
+            if not one_shape:
                 noise = noise[: n - i * batch]
             noise = noise.to(self.device, memory_format=torch.channels_last)
             x = integrate(velocity, noise, method=self.method, steps=self.ode_steps)[: n - i * batch]
