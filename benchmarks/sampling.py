@@ -18,7 +18,7 @@ def run(device: str) -> pd.DataFrame:
     """Images a second at one NFE and size of network."""
     rows = []
     for size in networks.SIZES:
-        n = 1024 if device == "cuda" else {"published": 32, "cifar": 128}[size]
+        n = 2048 if device == "cuda" else {"published": 32, "cifar": 128}[size]
         flow, net = networks.ours(size, device, ode_steps=NFE - 1), networks.theirs(size, device).eval()
         noise = torch.randn(n, *networks.SHAPE, device=device)
 

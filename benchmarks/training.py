@@ -8,9 +8,8 @@ from benchmarks.timing import alternate
 from lib.generators.flow import Flow
 from lib.generators.training import resolve_precision
 
-# in each timed run, of ours and of theirs: a fit begins and ends with copies of all weights, and records its step
-# on a GPU, where loops have hundreds of steps in a fit
-STEPS = {"cpu": (3, 3), "cuda": (120, 20)}
+STEPS = {"cpu": 3, "cuda": 30}  # in each timed run: a fit begins and ends with copies of all weights
+FIT = 200  # of a compiled network, which is for fits of hundreds: on a GPU each begins by recording its step
 BACKWARD = 3  # a training step costs three forward passes
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -58,22 +57,23 @@ def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, floa
     batch = 128 if device == "cuda" or size == "cifar" else 32
     shards = 1 if device == "cuda" else max(1, torch.get_num_threads())
     flow, net = networks.ours(size, device), networks.theirs(size, device)
-    steps, (n, few) = networks.their_steps(net, images, batch, device), STEPS[device]
+    steps, few = networks.their_steps(net, images, batch, device), STEPS[device]
 
-    def fit(made=flow) -> None:
+    def fit(made=flow, n=few) -> None:
         made.fit(images, n, seed=0, batch=batch, lr=2e-4, ema_decay=0.9999, shards=shards)
 
-    contenders = {"ours": fit, "torchcfm": lambda: steps(few)}
+    contenders, counts = {"ours": fit, "torchcfm": lambda: steps(few)}, {"ours": few, "torchcfm": few}
     cost = {
         "ours": networks.gflop(flow.velocity, device),
         "torchcfm": networks.gflop(lambda x, t: net.eval()(t, x), device),
     }
     for name, options in variants(flow).items():
         other = networks.ours(size, device, **options)
-        contenders[name], cost[name] = lambda other=other: fit(other), cost["ours"]
+        counts[name] = FIT if options.get("compiled") else few
+        contenders[name], cost[name] = lambda other=other, n=counts[name]: fit(other, n), cost["ours"]
     table = alternate(contenders, repeats=3)
-    done = table["contender"].map(lambda name: few if name == "torchcfm" else n)
-    table[["seconds", "least", "greatest"]] = table[["seconds", "least", "greatest"]].div(done, axis=0)
+    times = ["seconds", "least", "greatest"]
+    table[times] = table[times].div(table["contender"].map(counts), axis=0)
     table["GFLOP forward"] = table["contender"].map(cost)
     table["GFLOP/s"] = table["GFLOP forward"] * BACKWARD * batch / table["seconds"]
     for name, top in tops.items():
