@@ -227,11 +227,12 @@ def train(
         checkpoint_every: steps between two writes of it, an integer >= 1.
         prepare: (minibatch, rng) -> tensors of as many rows, on the CPU, and in them all that is random about a
             step; run in a worker thread one step ahead, so that it costs no time beside a step that is longer.
-            On a GPU the step of a whole minibatch is then recorded once and replayed (`Recorded`).
+            One process on a GPU then records the step of a whole minibatch, and replays it (`Recorded`).
         shards: parts of each minibatch that are computed side by side, each in a thread of its own. On a
             CPU as many shards as cores beats as many threads an operation: nothing waits at barriers, so a
             busy neighbour costs its share and no more, and the result does not depend on thread counts.
-            Several processes (`lib.distributed`) share them out; none may be without one.
+            Several processes (`lib.distributed`) share them out; none may be without one. With `prepare` their
+            number changes results by rounding only.
         label: of the progress bar.
         identity: what else tells this training from others, JSON-able: a checkpoint with another is refused.
 
@@ -273,8 +274,8 @@ def train(
         start = _resume(checkpoint, about, vector, updates, ema) if checkpoint else 0
         losses, pool, parameters = [], one_thread_each(shards), list(net.parameters())
         whole = partial(_backward, parameters, loss)
-        if device.type == "cuda" and prepare and shards == 1:
-            whole = Recorded(whole, device)
+        if device.type == "cuda" and prepare and processes == 1:
+            whole, shards = Recorded(whole, device), 1
         batches = _batches(data, range(start, steps), seed, batch, shards, prepare, pinned=device.type == "cuda")
         bar = progress(batches, desc=label, initial=start, total=steps, hide=steps < LONG)
         for step, minibatch in bar:
