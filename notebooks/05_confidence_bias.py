@@ -69,23 +69,23 @@ products.picture(image_figures.arm_curves(record, columns, title), alt)
 Markdown(f"*{record.source} Band: least to greatest seed.*")
 
 # %% [markdown]
-# Ten rounds are short for it. Seed 0 went on to the twenty of notebook 06:
+# Ten rounds are short for it. The same runs went on to the twenty of notebook 06:
 
 # %%
 longer = recorded.load("06_quality")
 title = "Confidence reward over 20 rounds (CIFAR-10, recorded)"
-alt = "Recorded mean reward, entropy of shares and evaluator's confidence over 20 rounds on CIFAR-10, one seed."
+alt = "Recorded mean reward, entropy and evaluator's confidence over 20 rounds on CIFAR-10, band of the seeds."
 products.picture(image_figures.arm_curves(longer, columns, title), alt)
 
 # %%
-alt = "Recorded class shares over 20 rounds on CIFAR-10 for three arms of one seed, exact dynamics dashed."
+alt = "Recorded class shares over 20 rounds on CIFAR-10 for three arms, band of seeds, exact dashed."
 products.picture(image_figures.arm_shares(longer, CIFAR10_CLASSES, title), alt)
 
 # %%
-Markdown(f"*{longer.source}*")
+Markdown(f"*{longer.source} Band: least to greatest seed.*")
 
 # %% [markdown]
-# Of the ten rounds, all seeds:
+# Of the ten rounds:
 
 # %%
 for arm in ("curated", "mixed"):

@@ -51,31 +51,19 @@ pd.Series(images.model_dump(), name="image settings")[image_figures.SETTINGS].to
 # images. Twenty rounds, as in the paper:
 
 # %%
-longer = recorded.load("06_quality")
+record = recorded.load("06_quality")
 title = "Confidence reward: quality over 20 rounds (CIFAR-10, recorded)"
-alt = "Recorded Fréchet distance, precision and recall over 20 rounds on CIFAR-10 for three arms of one seed."
-products.picture(image_figures.arm_curves(longer, image_figures.QUALITY, title, longer.floor, exact=False), alt)
+alt = "Recorded Fréchet distance, precision and recall over 20 rounds on CIFAR-10 for three arms, band of seeds."
+products.picture(image_figures.arm_curves(record, image_figures.QUALITY, title, record.floor, exact=False), alt)
 
 # %%
-Markdown(f"*{longer.source} Fréchet distance on evaluator features, not FID.*")
+Markdown(f"*{record.source} Band: least to greatest seed. Fréchet distance on evaluator features, not FID.*")
 
 # %%
 products.stored("06_samples", "cifar")
 
 # %% [markdown]
-# The first ten rounds were run with three seeds, those of notebook 05:
-
-# %%
-record = recorded.load("05_class_shares", judge="fitted")
-title = "Confidence reward: quality, three seeds (CIFAR-10, recorded)"
-alt = "Recorded Fréchet distance, precision and recall over ten rounds on CIFAR-10 for three arms, band of seeds."
-products.picture(image_figures.arm_curves(record, image_figures.QUALITY, title, longer.floor, exact=False), alt)
-
-# %%
-Markdown(f"*{record.source} Band: least to greatest seed.*")
-
-# %% [markdown]
-# What the exact dynamics can speak of is the reward; its change over the ten rounds, beside what came of it:
+# What the exact dynamics can speak of is the reward; its change over the rounds, beside what came of it:
 
 # %%
 for arm in ("curated", "mixed"):
@@ -97,14 +85,8 @@ for arm in ("curated", "mixed"):
 # one kind of picture over and over, its precision rises towards 1, its recall is gone, and the distance passes the
 # control's.
 
-# %% [markdown]
-# The claims at ten rounds, of all seeds, and at twenty:
-
 # %% tags=["nbval-check-output"]
 products.show_verdicts(image_claims.quality_claims(record))
-
-# %% tags=["nbval-check-output"]
-products.show_verdicts(image_claims.quality_claims(longer))
 
 # %% [markdown]
 # # The live run
