@@ -211,6 +211,29 @@ def test_training_and_sampling_are_timed_at_both_sizes(small_networks, monkeypat
     assert ours[f"of {ours['precision_of_ours']} convolution ceiling"] == pytest.approx(ours["GFLOP/s"] / 500)
 
 
+def test_seconds_are_those_of_a_step_whatever_the_length_of_a_fit(small_networks, monkeypatch):
+    training, _ = small_networks
+    monkeypatch.setattr(training, "ceilings", lambda device: {"matmul": 1000.0})
+    monkeypatch.setattr(training, "variants", lambda flow: {"ours, compiled": {"compiled": True}})
+    monkeypatch.setitem(training.STEPS, "cpu", 3)
+    monkeypatch.setattr(training, "FIT", 12)
+    fits = []
+    monkeypatch.setattr(Flow, "fit", lambda self, images, steps, **options: fits.append(steps))
+
+    def took(contenders, repeats):
+        """As if every contender took twelve seconds."""
+        for work in contenders.values():
+            work()
+        times = dict.fromkeys(("seconds", "least", "greatest"), 12.0)
+        return pd.DataFrame([{"contender": name} | times for name in contenders])
+
+    monkeypatch.setattr(training, "alternate", took)
+    table = training.run("cpu").query("size == 'cifar'").set_index("contender")
+    assert fits == [3, 12] * 2
+    assert table["seconds"].to_dict() == {"ours": 4, "torchcfm": 4, "ours, compiled": 1}
+    assert table["times torchcfm"].to_dict() == {"ours": 1, "torchcfm": 1, "ours, compiled": 4}
+
+
 def test_a_peer_samples_with_as_many_evaluations_as_stated(small_networks, monkeypatch):
     _, sampling = small_networks
     monkeypatch.setattr(Peer, "calls", 0)
