@@ -94,11 +94,11 @@ for arm in ("curated", "mixed"):
 # %% [markdown]
 # **Reading.** *In ten rounds the classes grow uneven without real data, more with choice than without.* Curated
 # only, the shares lose 0.73, 0.59 and 0.69 nats (seeds 0, 1, 2); the control, where nobody chooses, loses 0.42,
-# 0.33 and 0.40. A loop that keeps 256 images a round draws them: of three loops of a *perfect* model, without any
-# choice, the most uneven loses more than 0.43 nats only once in twenty times. So all three curated runs lose more
-# than chance takes, and no control does, one of them by a hair. This half of what the paper says came out here.
-# (No control by itself: but that all three of a perfect model's loops lose 0.33 or more is rarer than one in a
-# thousand, so there is drift of the model in them, too.)
+# 0.33 and 0.40; the two part only after round 6. A loop that keeps 256 images a round draws them: of three loops
+# of a *perfect* model, without any choice, the most uneven loses more than 0.43 nats only once in twenty times. So
+# all three curated runs lose more than chance takes, and no control does, one of them by a hair. This half of what
+# the paper says came out here. (No control by itself: but that all three of a perfect model's loops lose 0.33 or
+# more is rarer than one in a thousand, so there is drift of the model in them, too.)
 #
 # *How much is lost varies with the draw.* The same loops and seeds, with other random times in the fits and other
 # rounding, lost 0.83, 0.23 and 0.30 nats, and their controls 0.29, 0.28 and 0.48 (`paper_figs/cifar/` at commit
