@@ -1,5 +1,7 @@
 """The OT-CFM training step: ours beside torchcfm's, and both beside what the machine can multiply."""
 
+from functools import partial
+
 import pandas as pd
 import torch
 
@@ -70,7 +72,7 @@ def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, floa
     for name, options in variants(flow).items():
         other = networks.ours(size, device, **options)
         counts[name] = FIT if options.get("compiled") else few
-        contenders[name], cost[name] = lambda other=other, n=counts[name]: fit(other, n), cost["ours"]
+        contenders[name], cost[name] = partial(fit, other, counts[name]), cost["ours"]
     table = alternate(contenders, repeats=3)
     times = ["seconds", "least", "greatest"]
     table[times] = table[times].div(table["contender"].map(counts), axis=0)

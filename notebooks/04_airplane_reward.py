@@ -83,9 +83,10 @@ image_experiments.drift(record, f"share_{rewarded}").round(3).to_frame()
 # what the reward's classifier calls airplanes the evaluator calls something else; perfect models on as many
 # samples end at 0.61 to 0.99. On the way the loops lag: in round 2 they have 0.38 to 0.45 where choice alone has
 # 0.64, and their mean reward stays below the dots from the first round on, to end at 4.3 to 4.6 where choice alone
-# has 5.0. That, we take it, is model error: a round of fifty optimiser steps goes only part of the way to the law
-# of the chosen images. For the same reason, and since a round's mean is one of 1,024 draws, the reward of seed 1
-# falls once on its way, by 0.04 in round 8. Three things the reward does not tell:
+# has 5.0: from round 7 on the share is on the exact curve, the reward never is. That, we take it, is model error:
+# a round of fifty optimiser steps goes only part of the way to the law of the chosen images. For the same reason,
+# and since a round's mean is one of 1,024 draws, the reward of seed 1 falls once on its way, by 0.04 in round 8.
+# Three things the reward does not tell:
 #
 # - *Ships rise with the airplanes for a while* (the upper grey line on the left), from 0.07-0.08 to 0.14, 0.21 and
 #   0.13 (rounds 2 to 4), before they fall below their start. The exact dynamics lets them rise by 0.01, in the

@@ -19,8 +19,6 @@ OPTIONS = {"seed": 1, "batch": 8, "lr": 1e-3, "ema_decay": 0.9}
 class Tape:
     """A graph of torch.cuda: what is recorded is repeated, into the memory it was recorded in."""
 
-    recording = None
-
     def replay(self):
         self.function()
 
@@ -72,12 +70,11 @@ def test_recorded_sampling_is_sampling(monkeypatch, method):
 @pytest.mark.parametrize(("compiled", "shards"), [(False, 1), (True, 1), (False, 2)])
 def test_recorded_training_is_training(monkeypatch, compiled, shards):
     """Losses and weights of two fits in a row: the second finds the weights at another place in memory."""
-    deterministic = {"precision": "fp32", "device": "cuda", "compiled": compiled}
     ends, losses = [], []
     for name in ("recorded", "plain"):
         if name == "plain":
             monkeypatch.setattr("lib.generators.training.Recorded", lambda function, device: function)
-        flow = Flow(CONV, **deterministic)
+        flow = Flow(CONV, precision="fp32", device="cuda", compiled=compiled)
         more = {"seed": 2, "shards": shards}  # which one process on a GPU takes as one
         losses.append(flow.fit(IMAGES, 12, **OPTIONS) + flow.fit(IMAGES, 6, **OPTIONS | more))
         ends.append(torch.cat([value.flatten() for value in flow.state_dict().values()]))

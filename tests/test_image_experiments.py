@@ -198,11 +198,8 @@ def test_runs_of_several_seeds_are_compared(digits):
     exact = np.mean([one.exact["curated"]["share_3"] for one in single], axis=0)
     assert both.exact["curated"]["share_3"].to_numpy() == pytest.approx(exact, abs=1e-12)
     assert both.histories("curated").groupby("seed")["loss"].last().nunique() == 2
-    perfect, mean = (
-        both.finite["curated"],
-        both.exact["curated"],
-    )  # one curve for loops and chance
-    expected = image_experiments.tv_to_exact(perfect, mean)
+    perfect = both.finite["curated"]  # told from the same exact curve as the loops
+    expected = image_experiments.tv_to_exact(perfect, both.exact["curated"])
     assert perfect["tv_to_exact"].to_numpy() == pytest.approx(expected, nan_ok=True)
     claims = image_claims.repeat_claims(both, 15.0, 192)
     assert {type(c.holds) for c in claims} == {bool}
