@@ -71,10 +71,10 @@ Markdown(f"*{record.source} Band: least to greatest run.*")
 
 # %% [markdown]
 # **Reading.** Which classes win does not repeat. Airplanes end at 0.48 of the samples in seed 0 and at 0.40 in
-# seed 1, nearly all of it gained after round 6, and in seed 2 at 0.09, far behind cats and dogs. By choice alone,
-# the exact curves, airplanes would lead in all three, at 0.19 to 0.22 (in seed 0 cats are close behind), so the
-# law that the runs share is weak: this reward hardly tells classes apart (notebook 05), and what a model makes of
-# 256 images outweighs it. Mean confidence repeats better: the runs are within 0.04 of each other but for round 8,
+# seed 1, most of it gained after round 6, and in seed 2 at 0.09, far behind cats and dogs. By choice alone, the
+# exact curves, airplanes would lead in all three, at 0.19 to 0.22 (in seed 0 cats are close behind), so the law
+# that the runs share is weak: this reward hardly tells classes apart (notebook 05), and what a model makes of 256
+# images outweighs it. Mean confidence repeats better: the runs are within 0.04 of each other but for round 8,
 # where 0.052 is just above our line of 0.05. And each of them loses more evenness than chance takes, where no
 # control by itself does.
 #
