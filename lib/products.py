@@ -20,6 +20,7 @@ from lib.profiles import Profile
 
 BEGAN = time.perf_counter()  # a notebook imports this in its first cell
 SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
+UNSETTLED = "rounding decides"  # in the place of a verdict
 RECORDED = paths.PROJECT / "paper_figs"  # what comes with the tree, whatever $CURATED_LOOPS_FIGURES says
 
 
@@ -93,14 +94,14 @@ def verdicts(
         profile: the resolved profile.
         seed: the notebook's first seed.
         run: as in `figure`.
-        unsettled: statements so near their line that rounding decides, which differs between processors: saved
-            like the others, and printed without a verdict.
+        unsettled: statements so near their line that rounding decides, which differs between processors: they
+            get no verdict.
     """
     known = {claim.statement for claim in claims}
     require(known >= set(unsettled), "unsettled", list(unsettled), "statements of these claims")
     folder = paths.figures(profile.name)
     folder.mkdir(parents=True, exist_ok=True)
-    table(claims, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
+    _judged(claims, unsettled, measured=True).to_csv(folder / f"{notebook}_claims.csv", index=False)
     about = {"profile": profile.model_dump(mode="json"), "seed": seed}
     run = run and run | {"code_sha256": runs.spot_digest()}  # the code of the verdicts is part of it
     _describe(folder, f"{notebook}_claims", ("csv",), about, run)
@@ -109,10 +110,13 @@ def verdicts(
 
 def show_verdicts(claims: list[Claim], unsettled: Sequence[str] = ()) -> None:
     """Print the table of verdicts; `unsettled` as in `verdicts`."""
-    shown = table(claims)
-    if unsettled:
-        shown.loc[shown["claim"].isin(unsettled), "ours"] = "rounding decides"
-    print(_aligned(shown))
+    print(_aligned(_judged(claims, unsettled)))
+
+
+def _judged(claims: list[Claim], unsettled: Sequence[str], **columns: bool) -> pd.DataFrame:
+    rows = table(claims, **columns)
+    rows["ours"] = rows["ours"].mask(rows["claim"].isin(unsettled), UNSETTLED)
+    return rows
 
 
 def recorded(root: Path = RECORDED) -> pd.DataFrame:
@@ -138,8 +142,10 @@ def tally(claims: pd.DataFrame, by: str) -> pd.DataFrame:
         by: "notebook", or "paper": a claim about two statements then counts for both.
 
     Returns:
-        "held of checked", or "-" where a profile has no such claim; in order of appearance.
+        "held of checked", those without a verdict not counted, or "-" where a profile has no such claim; in order
+        of appearance.
     """
+    claims = claims[claims["ours"] != UNSETTLED]
     if by == "paper":
         claims = claims.assign(paper=claims["paper"].map(_statements)).explode("paper", ignore_index=True)
     held = claims["ours"].eq("holds").groupby([claims[by], claims["profile"]], sort=False)

@@ -176,38 +176,48 @@ def test_a_loop_that_stands_still_keeps_no_promise():
 
     def held(check, *options, **change):
         tables = arms | change
-        loops = SimpleNamespace(arms=tuple(tables), exact=arms, histories=tables.get, runs=tables)
+        loops = SimpleNamespace(arms=tuple(tables), finite=arms, histories=tables.get)
         return "".join("T" if claim.holds else "F" for claim in check(loops, *options))
 
-    assert held(image_claims.airplane_claims, 0, 5.0) == "FFFFFTT"
-    assert held(image_claims.airplane_claims, 0, 5.0, control=still.assign(share_0=[0.1, 0.2, 0.3]))[5] == "F"
-    assert held(image_claims.bias_claims, "fitted", 15.0, 256) == "FFTFTFT"
-    assert held(image_claims.quality_claims) == "TFTFFT"
+    assert held(image_claims.airplane_claims, 0, 5.0, 256) == "FFFFFFTT"
+    rising = still.assign(share_0=[0.1, 0.2, 0.3])
+    assert held(image_claims.airplane_claims, 0, 5.0, 256, control=rising) == "FFFFFFFT"
+    assert held(image_claims.airplane_claims, 0, 5.0, 256, curated=rising)[-1] == "F"  # beyond all perfect models
+    assert held(image_claims.bias_claims, "fitted", 15.0, 256) == "FTFTFFT"
+    assert held(image_claims.quality_claims) == "TFTFFFT"
     assert held(image_claims.repeat_claims, 15.0, 256) == "FT"
     study = {f"K = {k}, disjoint": SimpleNamespace(histories=arms.get) for k in (2, 4)}
     assert [claim.holds for claim in image_claims.study_claims(study, 0)] == [False, False]
 
 
-@pytest.mark.parametrize("column", ["mean_reward", "entropy", "frechet_distance_evaluator"])
+@pytest.mark.parametrize("column", ["mean_reward", "entropy", "frechet_distance_evaluator", "share_3"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_round_that_was_not_measured_keeps_no_promise(column, seed):
     """As if every claim on images held: rises and falls in each of two runs; then one number is missing."""
-    rows = [
-        {"round": t, "seed": s, "mean_reward": 1.0 + t, "entropy": 2.0, "frechet_distance_evaluator": 1.0}
-        for s in (0, 1) for t in range(3)
-    ]  # fmt: skip
-    whole = pd.DataFrame(rows)
+    row = {"entropy": 2.0, "frechet_distance_evaluator": 1.0, "precision": 0.5, "recall": 0.5, "n_pool": 1024}
+    row |= {f"share_{i}": 0.1 for i in range(10)}
+    whole = pd.DataFrame([row | {"round": t, "seed": s, "mean_reward": 1.0 + t} for s in (0, 1) for t in range(3)])
     gap = whole.assign(**{column: whole[column].mask((whole["seed"] == seed) & (whole["round"] == 2))})
 
     def holds(table):
-        return {
-            "mean_reward": image_claims._rising(table, "", 5.0).holds,
-            "entropy": image_claims._worst_fall(table) <= 0.05 and image_claims._fall(table).max() <= 0.05,
-            "frechet_distance_evaluator": image_claims._growth(table) <= 1.5,
+        loops = SimpleNamespace(arms=experiments.ARMS, finite={"curated": whole}, histories=lambda arm: table)
+        name, check = {
+            "mean_reward": ("rises every round", lambda: image_claims.airplane_claims(loops, 3, 5.0, 256)),
+            "entropy": ("entropy never falls", lambda: image_claims.bias_claims(loops, "", 15.0, 256)),
+            "frechet_distance_evaluator": ("never exceeds", lambda: image_claims.quality_claims(loops)),
+            "share_3": ("outside what", lambda: image_claims.airplane_claims(loops, 3, 5.0, 256)),
         }[column]
+        return next(claim.holds for claim in check() if name in claim.statement)
 
     assert holds(whole)
     assert not holds(gap)
+
+
+def test_runs_are_held_against_their_common_start():
+    """Two runs of one p_0, which differ in round 0 by the draw: both end above what it has in the mean."""
+    rows = [(0, 0, 0.8), (1, 0, 0.95), (0, 1, 0.9), (1, 1, 0.89)]
+    history = pd.DataFrame(rows, columns=["round", "seed", "precision"])
+    assert image_claims._change(history, ["precision"])[:, 0] == pytest.approx([0.1, 0.04])
 
 
 def test_what_the_explorer_claims_falls_with_what_it_rests_on():

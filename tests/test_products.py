@@ -76,13 +76,14 @@ def test_a_recorded_figure_is_shown_at_its_size_with_its_words():
         products.stored("99_nothing", "quick")
 
 
-def test_a_verdict_that_hangs_on_rounding_is_saved_and_not_printed(tmp_path, monkeypatch, capsys):
+def test_a_verdict_that_hangs_on_rounding_is_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CURATED_LOOPS_FIGURES", str(tmp_path))
     found = [Claim("near", "ours", True, "0.258"), Claim("far", "ours", True, "9")]
     profile = profiles.load("quick")
     products.verdicts(found, "07_x", profile, seed=0, unsettled=["near"])
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line.split("  ")[-1].strip() for line in lines] == ["rounding decides", "holds"]
-    assert pd.read_csv(tmp_path / "quick" / "07_x_claims.csv")["ours"].tolist() == ["holds", "holds"]
+    assert pd.read_csv(tmp_path / "quick" / "07_x_claims.csv")["ours"].tolist() == ["rounding decides", "holds"]
+    assert products.tally(products.recorded(tmp_path), "notebook").loc["07_x", "quick"] == "1 of 1"
     with pytest.raises(BadInput, match="unsettled"):
         products.verdicts(found, "07_x", profile, seed=0, unsettled=["nearly"])

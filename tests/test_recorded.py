@@ -110,7 +110,7 @@ def test_what_was_not_recorded_is_named(there, tmp_path):
 
 NUMBER = r"[-+]?\d+\.\d+"
 FIGURES = [
-    ("04_airplane_reward", "04_class_shares", lambda r: image_claims.airplane_claims(r, 0, 5.0)),
+    ("04_airplane_reward", "04_class_shares", lambda r: image_claims.airplane_claims(r, 0, 5.0, 256)),
     ("05_confidence_bias", "05_class_shares", lambda r: image_claims.bias_claims(r, "fitted", 15.0, 256)),
     ("06_quality_with_real_data", "06_quality", image_claims.quality_claims),
     ("07_repeated_runs", "07_curves", lambda r: image_claims.repeat_claims(r, 15.0, 256)),
