@@ -6,6 +6,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -42,23 +43,26 @@ def run(config: dict, jobs: int, *, gpu: bool = False) -> dict[str, step.News]:
     written, log = folder / "workflow.json", folder / "workflow.log"
     written.write_text(json.dumps(config, indent=1) + "\n")
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", str(written)]
-    line += ["--directory", str(folder)]
     line += ["--cores", str(config["threads"] * jobs), "--forceall", "--keep-going", "--scheduler", "greedy"]
-    # Another command may work beside this one, or the last jobs of a killed one: run folders have their own locks.
-    line += ["--nolock", "--rerun-incomplete", *(["--resources", "gpu=1"] if gpu else [])]
+    line += ["--resources", "gpu=1"] if gpu else []
     # The long ones begin first, so that none of them is left over for one core at the end.
     first = [f"done/{name}" for name in config.get("notebooks", []) if name[:2] in plan.LONG]
     line += ["--prioritize", *first] if first else []
-    with open(log, "w") as file:
-        # A session of its own: its processes are stopped together, whoever they were started by.
-        pipes = {"stdout": subprocess.PIPE, "stderr": file, "text": True}
-        child = subprocess.Popen(line, cwd=paths.PROJECT, start_new_session=True, **pipes)
-    try:
-        ended = _relay(child)
-    except BaseException:
-        _stop(child)
-        raise
-    if child.wait() and not any(news.error for news in ended.values()):
+    # Another command may work beside this one, or the last jobs of a killed one, whose Snakemake then takes back
+    # what they had marked as done: each has a folder for its marks, and run folders have their own locks.
+    with tempfile.TemporaryDirectory(prefix="curated-loops-") as marks:
+        with open(log, "w") as file:
+            # A session of its own: its processes are stopped together, whoever they were started by.
+            pipes = {"stdout": subprocess.PIPE, "stderr": file, "text": True}
+            line += ["--directory", marks]
+            child = subprocess.Popen(line, cwd=paths.PROJECT, start_new_session=True, **pipes)
+        try:
+            ended = _relay(child)
+        except BaseException:
+            _stop(child)
+            raise
+        failed = child.wait()
+    if failed and not any(news.error for news in ended.values()):
         raise WorkflowError(f"{step.last_line(log)} (whole log: {log})")
     return ended
 

@@ -21,25 +21,27 @@ TINY = [
 ]  # fmt: skip
 MINE = [option for setting in (*TINY, "workflow.separate_runs=true") for option in ("-p", setting)]
 
-# Two jobs, one after the other, told apart by what they leave.
+# Jobs one after the other, told apart by what they leave; the last needs both others.
 SLEEPY = """
 import sys
 STEP = f"cd {config['project']} && {sys.executable} -m lib.step"
-workdir: config["build"]
 rule all:
     input: "two"
 rule one:
     output: touch("one")
     shell: f"{STEP} one {config['build']}/one.log sleep {config['nap']}"
-rule two:
+rule between:
     input: "one"
+    output: touch("between")
+    shell: f"{STEP} between {config['build']}/between.log sleep {config['between']}"
+rule two:
+    input: "one", "between"
     output: touch("two")
     shell: f"{STEP} two {config['build']}/two.log sleep 0.1"
 """
 # Two jobs that could work side by side, were there two GPUs.
 HUNGRY = """
 import sys
-workdir: config["build"]
 rule all:
     input: expand("done/{name}", name=config["notebooks"])
 rule each:
@@ -241,9 +243,10 @@ def test_long_notebooks_begin_first(hungry):
     assert set(list(hungry(names, "true", 1))[:3]) == {"02_c", "03_d", "07_f"}
 
 
-def start(tmp_path: Path, nap: float) -> subprocess.Popen:
+def start(tmp_path: Path, nap: float, between: float = 0.1) -> subprocess.Popen:
     (tmp_path / "Snakefile").write_text(SLEEPY)
-    config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "nap": nap, "threads": 1}
+    config = {"build": str(tmp_path / "build"), "project": str(paths.PROJECT), "threads": 1}
+    config |= {"nap": nap, "between": between}
     line = [sys.executable, "-c", DRIVER, str(tmp_path / "Snakefile"), json.dumps(config)]
     return subprocess.Popen(line, cwd=paths.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -278,14 +281,14 @@ def test_an_interrupt_stops_everything_in_seconds_and_the_same_command_goes_on(t
     assert time.time() - began < 15
     wait_until_idle(tmp_path, 2)
     again = start(tmp_path, nap=0.1)
-    assert again.stdout.read().splitlines()[-1] == "['one', 'two']"
+    assert again.stdout.read().splitlines()[-1] == "['between', 'one', 'two']"
     assert again.wait() == 0
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for left-over processes in /proc")
 @pytest.mark.parametrize("everything", [False, True])
 def test_after_a_kill_what_is_left_ends_and_the_same_command_goes_on(everything, tmp_path):
-    child = start(tmp_path, nap=2)
+    child = start(tmp_path, nap=4)
     assert child.stdout.readline() == "one: started\n"
     child.kill()
     child.wait()
@@ -293,7 +296,8 @@ def test_after_a_kill_what_is_left_ends_and_the_same_command_goes_on(everything,
     if everything:
         for pid in left_over(tmp_path):
             os.kill(pid, signal.SIGKILL)
-    again = start(tmp_path, nap=0.1)  # while the last job of the killed one still works
-    assert again.stdout.read().splitlines()[-1] == "['one', 'two']"
+    # while the last job of the killed one still works; it then fails, before the last job here begins
+    again = start(tmp_path, nap=0.1, between=5)
+    assert again.stdout.read().splitlines()[-1] == "['between', 'one', 'two']"
     assert again.wait() == 0
     wait_until_idle(tmp_path, 20)
