@@ -37,21 +37,27 @@ LABELS = {
 
 
 def class_shares(
-    panels: dict[str, tuple[pd.DataFrame, pd.DataFrame | None]], names: Sequence[str], title: str, per_row: int = 3
+    panels: dict[str, tuple[pd.DataFrame, pd.DataFrame | None]],
+    names: Sequence[str],
+    title: str,
+    per_row: int = 3,
+    also: Sequence[int] = (),
 ) -> Figure:
     """Class shares over rounds: mean over seeds with a band from least to greatest, exact dynamics dashed.
 
-    The NAMED classes whose share goes furthest in any panel have their colours, the others are thin grey lines.
+    The NAMED classes whose share goes furthest in any panel, and those in `also`, have their colours, the others
+    are thin grey lines.
 
     Args:
         panels: title -> (history of one arm's seeds, its exact dynamics or None).
         names: of the classes.
         title: over the figure; names the data.
         per_row: panels in a row.
+        also: indices of further classes to tell by colour.
     """
     rows = -(-len(panels) // per_row)
     figure, axes = subplots(rows, per_row, 2.7 * per_row + 0.9, 2.4 * rows + 0.4, sharex=True, sharey=True)
-    named = _movers([history for history, _ in panels.values()], len(names))
+    named = sorted({*_movers([history for history, _ in panels.values()], len(names)), *also})
     for axis, (heading, (history, exact)) in zip(axes.flat, panels.items(), strict=False):
         means = history.groupby("round")[[f"share_{i}" for i in range(len(names))]].mean()
         axis.plot(means.drop(columns=[f"share_{i}" for i in named]), color=OTHERS, lw=0.7)
@@ -83,17 +89,17 @@ def class_shares(
 
 
 def _movers(histories: list[pd.DataFrame], classes: int) -> list[int]:
-    """The NAMED classes whose mean share goes furthest from its start in any round of any history, in order."""
+    """The NAMED classes whose mean share goes furthest from its start in any round of any history."""
     columns = [f"share_{i}" for i in range(classes)]
     means = [history.groupby("round")[columns].mean() for history in histories]
     moved = np.max([(mean - mean.iloc[0]).abs().max().to_numpy() for mean in means], axis=0)
-    return sorted(np.argsort(-moved, kind="stable")[:NAMED].tolist())
+    return np.argsort(-moved, kind="stable")[:NAMED].tolist()
 
 
-def arm_shares(loops: Loops, names: Sequence[str], title: str) -> Figure:
+def arm_shares(loops: Loops, names: Sequence[str], title: str, also: Sequence[int] = ()) -> Figure:
     """`class_shares` with a panel for each arm."""
     panels = {ARM_NAMES[arm]: (loops.histories(arm), loops.exact[arm]) for arm in loops.arms}
-    return class_shares(panels, names, title, per_row=min(3, len(panels)))
+    return class_shares(panels, names, title, per_row=min(3, len(panels)), also=also)
 
 
 def arm_curves(
@@ -122,6 +128,15 @@ def arm_curves(
             )
     figure.legends[0].set_title(title, {"size": "large"})  # a title of its own would lie on the legend
     return figure
+
+
+def rulers(loops: Loops, real: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Quality in the first and the last round of each arm, mean over the seeds, above that of some real images."""
+    ends = {}
+    for arm in loops.arms:
+        means = loops.histories(arm).groupby("round")[list(QUALITY)].mean()
+        ends |= {f"{ARM_NAMES[arm]}, round {t}": means.loc[t] for t in (0, means.index[-1])}
+    return pd.DataFrame(ends | real).T[list(QUALITY)]
 
 
 def origin(source: str, profile: Profile, seeds: list[int]) -> str:

@@ -20,12 +20,14 @@ class Record:
         exact: for each arm, the exact dynamics, averaged over the seeds.
         finite: for each arm, the bounds of a perfect model on as many samples.
         floor: quality columns of real test images; {} where the table has none.
+        others: the same of further sets of real images, by their names.
         about: the table's JSON: profile, seed, provenance.
     """
 
     exact: dict[str, pd.DataFrame]
     finite: dict[str, pd.DataFrame]
     floor: dict[str, float]
+    others: dict[str, dict[str, float]]
     about: dict
     _measured: pd.DataFrame
 
@@ -52,11 +54,12 @@ class Record:
     @property
     def source(self) -> str:
         """For a caption: where these numbers come from."""
-        made = self.about["provenance"]
+        made, s = self.about["provenance"], self.settings
         tree = "" if made["clean_tree"] else ", tree not clean"
         return (
             f"Recorded: profile `{self.about['profile']['name']}`, {len(self.exact[self.arms[0]]) - 1} rounds, "
-            f"{self.settings['n_keep']:,} images kept a round; {seed_list(self.seeds)} on {made['processor']} "
+            f"K = {s['k']}, {s['n_keep']:,} of {s['k'] * s['n_keep']:,} images kept and {s['round_steps']} steps "
+            f"of {s['batch']} images a round; {seed_list(self.seeds)} on {made['processor']} "
             f"(device {made['device']}), {made['seconds'] / 60:.0f} minutes for {made['runs']} runs, added up, "
             f"commit `{made['commit'][:10]}`{tree}."
         )
@@ -85,8 +88,11 @@ def load(figure: str, folder: Path = FOLDER, **columns: str) -> Record:
     }
     chance = table[table["kind"].str.startswith("finite")].groupby("arm", sort=False)
     finite = {str(arm): _own_columns(rows).astype({"round": int}) for arm, rows in chance}
-    floor = _own_columns(parts["real"]).iloc[0].to_dict() if "real" in parts else {}
-    return Record(exact, finite, floor, json.loads(path.with_suffix(".json").read_text()), parts["measured"])
+    real = {
+        str(kind): _own_columns(rows).iloc[0].to_dict() for kind, rows in parts.items() if kind.startswith("real")
+    }
+    floor, about = real.pop("real", {}), json.loads(path.with_suffix(".json").read_text())
+    return Record(exact, finite, floor, real, about, parts["measured"])
 
 
 def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:

@@ -55,10 +55,11 @@ def there(tmp_path):
     folder.mkdir()
     floor = {"precision": 0.9, "recall": 0.8}
     tables = [long_table(experiment, floor, judge=judge) for judge in ("fitted", "smoothed")]
+    tables.append(pd.DataFrame([{"arm": "none", "kind": "real, blurred", "judge": "fitted", "precision": 0.7}]))
     pd.concat(tables).to_csv(folder / "05_x.csv", index=False, float_format="%.6g")
     origin = {"commit": "abcdef0123456789", "clean_tree": False, "processor": "X", "device": "cpu", "threads": 2}
     about = {
-        "profile": {"name": "cifar", "images": {"n_keep": 256}},
+        "profile": {"name": "cifar", "images": {"n_keep": 256, "k": 4, "round_steps": 50, "batch": 64}},
         "provenance": origin | {"runs": 6, "seconds": 5400.0},
     }
     (folder / "05_x.json").write_text(json.dumps(about))
@@ -80,6 +81,8 @@ def test_histories_and_exact_dynamics_come_back(there, tmp_path):
         own = there.finite[arm].groupby("round")["share_3"].agg(["min", "max"])
         pd.testing.assert_frame_equal(bounds, own, rtol=1e-5)
     assert record.floor == {"precision": 0.9, "recall": 0.8}
+    assert record.others == {"real, blurred": {"precision": 0.7}}
+    assert recorded.load("05_x", tmp_path / "cifar", judge="smoothed").others == {}
 
 
 def test_claims_of_a_record_are_those_of_its_runs(there, tmp_path):
@@ -94,7 +97,7 @@ def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):
         "`cifar`",
         "seeds 0, 1 on X",
         "3 rounds",
-        "256 images",
+        "K = 4, 256 of 1,024 images kept and 50 steps of 64 images a round",
         "90 minutes for 6 runs, added up",
         "device cpu",
         "`abcdef0123`",
