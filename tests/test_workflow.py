@@ -98,14 +98,22 @@ def on_slurm(tmp_path_factory):
 
 def test_a_dry_run_lists_every_job_of_the_plan(on_slurm):
     profile, names = profiles.load("paper"), [path.stem for path in paths.NOTEBOOKS.glob("*.py")]
-    planned = {job.name: job for name in names for job in plan.jobs(name, profile, 0)}
+    plans = plan.plans(names, profile, 0)
+    planned = {job.name: job for jobs in plans.values() for job in jobs}
     assert set(on_slurm) == {*planned, *names, "report", "all"}
     for name, job in planned.items():
         assert on_slurm[name]["rule"] == job.rule
         assert on_slurm[name]["input"] == set(job.needs)
     for name in names:
-        assert on_slurm[name]["input"] == {job.name for job in plan.jobs(name, profile, 0)}
+        assert on_slurm[name]["input"] == {job.name for job in plans[name]}
     assert on_slurm["report"]["input"] == set(names)
+
+
+def test_a_run_that_notebooks_need_at_several_lengths_is_one_job(on_slurm):
+    runs = [name for name, job in on_slurm.items() if job["rule"] == "image_run"]
+    assert len({re.sub(r"-\d+rounds$", "", name) for name in runs}) == len(runs)
+    for name in ("04_airplane_reward", "05_confidence_bias", "06_quality_with_real_data"):
+        assert "control-seed0-20rounds" in on_slurm[name]["input"]
 
 
 def test_every_rule_of_the_plan_is_there_and_images_come_after_their_networks(on_slurm):
