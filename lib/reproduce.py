@@ -14,7 +14,7 @@ from pathlib import Path
 import papermill
 import yaml
 
-from lib import paths, profiles, step, workflow
+from lib import paths, plan, profiles, step, workflow
 from lib.checks import BadInput, require
 
 BUILD = paths.PROJECT / "build"
@@ -81,6 +81,10 @@ def _reproduce(options: argparse.Namespace) -> int:
     for notebook in chosen:
         known = papermill.inspect_notebook(str(notebook))
         require(set(parameters) <= set(known), "parameters", sorted(known), f"declared in {notebook.name}")
+    if resolved.images.data == "cifar10" and _need_images(chosen, resolved):
+        from lib import datasets  # imports torch
+
+        datasets.cifar10(train=False)  # jobs that begin together would all download it, into one folder
     folder = BUILD / options.profile
     if options.reuse_stale:
         os.environ[paths.REUSE_STALE] = "1"
@@ -216,6 +220,11 @@ def select(only: str) -> list[Path]:
         require(bool(found), "--only", name, f"the start of one of {', '.join(path.stem for path in there)}")
         chosen += [path for path in found if path not in chosen]
     return chosen
+
+
+def _need_images(notebooks: list[Path], profile: profiles.Profile) -> bool:
+    planned = plan.plans([notebook.stem for notebook in notebooks], profile, 0).values()
+    return any(job.rule == "image_p0" for jobs in planned for job in jobs)
 
 
 def _execute(

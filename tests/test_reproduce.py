@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lib import controls, paths, products, profiles, report, reproduce, step, workflow
+from lib import controls, datasets, paths, products, profiles, report, reproduce, step, workflow
 from lib.checks import BadInput
 
 
@@ -112,6 +112,34 @@ def test_a_report_that_fails_makes_the_command_fail(error, capsys, monkeypatch):
     monkeypatch.setattr(workflow, "run", lambda *_, **__: news)
     assert reproduce.main(["--only", "00"]) == int(error is not None)
     assert ("Report: " in capsys.readouterr().out) is (error is None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "order"),
+    [
+        (["--profile", "cifar", "--only", "05,06"], ["data", "jobs"]),
+        (["--profile", "cifar", "--only", "01,02"], ["jobs"]),
+        (["--only", "04"], ["jobs"]),
+    ],
+)
+def test_cifar10_is_fetched_once_before_the_jobs_that_read_it(arguments, order, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    monkeypatch.setattr(datasets, "cifar10", lambda train: seen.append("data"))
+    monkeypatch.setattr(workflow, "run", lambda *_, **__: seen.append("jobs") or {})
+    reproduce.main(arguments)
+    assert seen == order
+
+
+def test_a_damaged_cifar10_is_one_line_before_anything_starts(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    (tmp_path / datasets.CIFAR10.base_folder).mkdir()
+    assert reproduce.main(["--profile", "cifar"]) == 2
+    captured = capsys.readouterr()
+    assert "data_batch_1 is missing" in captured.err
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+    assert not (tmp_path / "build").exists()
 
 
 def test_headless_runs_are_told_that_nobody_moves_a_slider():
