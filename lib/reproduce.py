@@ -256,9 +256,11 @@ def _summary(outcomes: list[Outcome], figures: Path, began: float) -> str:
     lines = [f"{'notebook':<24}{'seconds':>8}{'figures':>9}{'claims held':>13}{'not held':>10}"]
     for outcome in outcomes:
         name = outcome.notebook.stem
-        made = [p for p in figures.glob(f"{name[:2]}_*.png") if p.stat().st_mtime >= began]
+        drawn = (p for ending in ("png", "gif") for p in figures.glob(f"{name[:2]}_*.{ending}"))
+        made = {p.stem for p in drawn if p.stat().st_mtime >= began}
         held, missed = ("-", "-") if outcome.error else _count_claims(figures / f"{name}_claims.csv")
         lines.append(f"{name:<24}{outcome.seconds:>8.0f}{len(made):>9}{held:>13}{missed:>10}")
+    lines += [f"{outcome.notebook.stem}: {outcome.error}" for outcome in outcomes if outcome.error]
     return "\n".join(lines)
 
 

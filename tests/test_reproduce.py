@@ -142,6 +142,19 @@ def test_a_damaged_cifar10_is_one_line_before_anything_starts(monkeypatch, capsy
     assert not (tmp_path / "build").exists()
 
 
+def test_the_summary_counts_a_moving_picture_and_says_why_a_notebook_is_missing(tmp_path):
+    for name in ("08_states.png", "08_states.svg", "08_rounds.gif", "08_taste.png", "08_taste.gif"):
+        (tmp_path / name).touch()
+    done, failed, lost = (
+        reproduce.Outcome(paths.NOTEBOOKS / f"{name}.ipynb", 1.0, error)
+        for name, error in (("08_explorer", None), ("01_population", "no room"), ("03_two_moons", "not started"))
+    )
+    (tmp_path / "08_explorer_claims.csv").write_text("claim,paper,ours,measured\na,b,holds,c\n")
+    _, row, *_, why, why_not = reproduce._summary([done, failed, lost], tmp_path, 0.0).splitlines()
+    assert row.split() == ["08_explorer", "1", "3", "1", "0"]
+    assert (why, why_not) == ("01_population: no room", "03_two_moons: not started")
+
+
 def test_headless_runs_are_told_that_nobody_moves_a_slider():
     assert step.ENVIRONMENT[controls.HEADLESS] == "1"
 

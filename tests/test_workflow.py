@@ -191,6 +191,7 @@ def test_where_a_job_fails_what_needs_it_is_not_started_and_the_summary_says_so(
     assert str(build / "moons-p0-seed0.log") in said
     (row,) = [line for line in out.splitlines() if line.startswith("03_two_moons ")]
     assert row.split()[1:] == ["0", "0", "-", "-"]
+    assert "\n03_two_moons: not started, since a job that it needs failed\n" in out
 
 
 def test_a_failure_of_snakemake_itself_is_one_line(build, capsys, monkeypatch, tmp_path):
