@@ -209,32 +209,40 @@ def score(folder: Path, work: Path, device: str, *, n: int = 5000, seed: int = 0
 def main() -> None:
     """The command line."""
     parser = _parser()
-    asked = parser.parse_args()
+    given = vars(parser.parse_args())
     try:
-        _require_read(asked)
-        _make(asked)
+        _require_read(given)
+        _make(argparse.Namespace(**_defaults() | given))
     except BadInput as error:
         parser.error(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Gives what stands on the command line alone: `_defaults` are filled in later."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
     parser.add_argument("what", choices=READS)
-    parser.add_argument("--folder", type=Path, default=paths.CHECKPOINTS, help="where weights and cards go")
-    parser.add_argument("--work", type=Path, default=paths.runs(), help="where unfinished training lies")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")
+    parser.add_argument("--folder", type=Path, help="where weights and cards go")
+    parser.add_argument("--work", type=Path, help="where unfinished training lies")
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument("--steps", type=int, help="optimiser steps of p0")
     parser.add_argument("--start", type=Path, help="weights from which p0 goes on")
     return parser
 
 
-def _require_read(asked: argparse.Namespace) -> None:
+def _defaults() -> dict:
+    return {"folder": paths.CHECKPOINTS, "work": paths.runs(), "device": "cpu", "steps": 4400, "start": None}
+
+
+def _require_read(given: dict) -> None:
     """What a target does not read is refused, not ignored."""
-    for name, default in vars(_parser().parse_args([asked.what])).items():
-        value = getattr(asked, name)
-        ignored = value != default and name not in ("what", *READS[asked.what])
+    what = given["what"]
+    for name, value in given.items():
         shown = str(value) if isinstance(value, Path) else value
-        require(not ignored, f"--{name}", shown, f"left out: {asked.what} does not read it")
+        require(name in ("what", *READS[what]), f"--{name}", shown, f"left out: {what} does not read it")
 
 
 def _make(asked: argparse.Namespace) -> None:

@@ -33,8 +33,7 @@ class Outcome:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 something failed, 2 bad input)."""
     try:
-        options = _parser().parse_args(arguments)
-        _require_read(options)
+        options = _options(arguments)
         return COMMANDS[options.command](options)
     except BadInput as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
@@ -58,17 +57,30 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}; ./run_all.sh --help lists what there is")
 
 
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """The command and its options; one that it does not read is refused, not ignored."""
+    given = vars(_parser().parse_args(arguments))
+    command = given["command"]
+    for name, value in given.items():
+        flag = "-p" if name == "settings" else f"--{name.replace('_', '-')}"
+        require(name in ("command", *READS[command]), flag, value, f"left out: {command} does not read it")
+    options = argparse.Namespace(**DEFAULTS | given)
+    require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="run_all.sh", add_help=False, allow_abbrev=False)
+    """Gives what stands on the command line alone: DEFAULTS are filled in later."""
+    parser = _Parser(prog="run_all.sh", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("command", nargs="?", default="reproduce", choices=list(COMMANDS))
-    parser.add_argument("--profile", default="quick")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--profile")
+    parser.add_argument("--only")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--jobs", type=int)
     parser.add_argument("--reuse-stale", action="store_true")
-    parser.add_argument("--port", type=int, default=8888)
+    parser.add_argument("--port", type=int)
     parser.add_argument("--no-browser", action="store_true")
-    parser.add_argument("-p", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("-p", dest="settings", action="append", metavar="KEY=VALUE")
     return parser
 
 
@@ -187,15 +199,6 @@ def _test(options: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
-def _require_read(options: argparse.Namespace) -> None:
-    """What a command does not read is refused, not ignored."""
-    require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
-    for name, default in vars(_parser().parse_args([])).items():
-        ignored = getattr(options, name) != default and name not in ("command", *READS[options.command])
-        flag = "-p" if name == "settings" else f"--{name.replace('_', '-')}"
-        require(not ignored, flag, getattr(options, name), f"left out: {options.command} does not read it")
-
-
 def parse_settings(settings: list[str]) -> dict[str, object]:
     """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML scalars, nothing as ""."""
     pairs = {}
@@ -271,6 +274,16 @@ def _count_claims(path: Path) -> tuple[int, int]:
     return held, len(verdicts) - held
 
 
+DEFAULTS = {
+    "profile": "quick",
+    "only": "",
+    "seed": 0,
+    "jobs": os.cpu_count() or 1,
+    "reuse_stale": False,
+    "port": 8888,
+    "no_browser": False,
+    "settings": [],
+}
 READS = {
     "reproduce": ("profile", "only", "seed", "jobs", "reuse_stale", "settings"),
     "lab": ("only", "port", "no_browser"),

@@ -370,8 +370,8 @@ def test_pretraining_leaves_weights_with_cards_and_a_score(tmp_path, monkeypatch
         (["p0", "--start", str(paths.CHECKPOINTS / "cifar_reward.safetensors")], "must be a flow's"),
         (["digits", "--steps", "5"], "--steps = 5: must be left out: digits does not read it"),
         (["digits", "--start", "x"], "--start = 'x': must be left out: digits does not read it"),
-        (["digits", "--device", "cuda"], "--device = 'cuda': must be left out: digits does not read it"),
-        (["reward", "--steps", "5"], "--steps = 5: must be left out: reward does not read it"),
+        (["digits", "--device", "cpu"], "--device = 'cpu': must be left out: digits does not read it"),
+        (["reward", "--steps", "4400"], "--steps = 4400: must be left out: reward does not read it"),
         (["score", "--start", "x"], "--start = 'x': must be left out: score does not read it"),
     ],
 )

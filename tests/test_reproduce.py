@@ -36,6 +36,8 @@ from lib.checks import BadInput
         (["refresh", "--profile", "cifar"], "--profile = 'cifar': must be left out"),
         (["verify", "-p", "toy.k=2"], "-p = ['toy.k=2']: must be left out"),
         (["report", "--reuse-stale"], "--reuse-stale = True: must be left out"),
+        (["verify", "--profile", "quick"], "--profile = 'quick': must be left out"),
+        (["setup", "--jobs", str(os.cpu_count())], f"--jobs = {os.cpu_count()}: must be left out"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_path, monkeypatch):
