@@ -125,8 +125,9 @@ def _setup(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from lib import verify
 
-    found = verify.verify(paths.figures("").resolve())
-    print(verify.report(found))
+    root = paths.figures("").resolve()
+    found = verify.verify(root)
+    print(verify.report(found) if found else f"{root}: holds no figures and no tables")
     return int(not found or not all(verdict.agrees for verdict in found))
 
 
