@@ -162,6 +162,9 @@ def _report(options: argparse.Namespace) -> int:
     from lib import report
 
     profiles.load(options.profile)
+    with_tables = sorted({table.parent.name for table in paths.figures("").glob("*/*_claims.csv")})
+    allowed = f"one with tables of claims in {paths.figures('')}: {', '.join(with_tables) or 'there are none'}"
+    require(options.profile in with_tables, "--profile", options.profile, allowed)
     folder = BUILD / "report"
     front = report.build(select(options.only), paths.figures(options.profile), folder)
     print(f"Report: {front}\nThe same as one page: {folder / 'whole.html'}")

@@ -52,6 +52,7 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_p
 
 def test_a_browser_that_fails_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    monkeypatch.setenv("CURATED_LOOPS_FIGURES", str(paths.PROJECT / "paper_figs"))
     monkeypatch.setattr(report, "BROWSERS", ("false",))
     assert reproduce.main(["report", "--only", "00"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
