@@ -7,6 +7,7 @@ python -m lib.pretrain score                       add to p_0's card what the ev
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -250,7 +251,10 @@ def _make(asked: argparse.Namespace) -> None:
     usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     require(asked.device in usable, "--device", asked.device, f"one of {', '.join(usable)} here")
     require(asked.start is None or asked.start.is_file(), "--start", str(asked.start), "a file")
-    asked.work.mkdir(parents=True, exist_ok=True)
+    there = asked.what != "score" or asked.folder.is_dir()
+    require(there, "--folder", str(asked.folder), "a folder with the weights to score")
+    _require_folder("--folder", asked.folder)
+    _require_folder("--work", asked.work)
     if asked.what in CLASSIFIERS:
         classifier(asked.what, asked.folder, asked.work, asked.device)
     elif asked.what == "digits":
@@ -259,6 +263,15 @@ def _make(asked: argparse.Namespace) -> None:
         p0(asked.folder, asked.work, asked.device, steps=asked.steps, start=asked.start)
     else:
         score(asked.folder, asked.work, asked.device)
+
+
+def _require_folder(option: str, folder: Path) -> None:
+    """Make a folder, and write to it, before hours of training end there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise BadInput(f"{option} = {str(folder)!r}: must be a folder to write to ({error.strerror})") from None
 
 
 if __name__ == "__main__":
