@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -208,6 +209,31 @@ def test_the_environment_is_made_once_and_again_where_it_cannot_be_trusted(tmp_p
     assert set_up(home)["venv"]
     moved = home.rename(tmp_path / "there")  # lib/ is imported from a path that is written down
     assert set_up(moved) == {"venv": False, "uv": True, "last": last}
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ({"python3": (3, 12), "python3.13": (3, 13)}, "python3"),  # the user's own, of an active environment say
+        ({"python3": (3, 14), "python3.12": (3, 12), "python3.11": (3, 11)}, "python3.12"),
+        ({"python3": (3, 9), "python3.11": (3, 11)}, "python3.11"),
+        ({"python": (3, 13)}, "python"),
+        ({"python3": (3, 14)}, "python3"),  # its wheels may be there by then
+        ({"python3": (3, 10)}, None),
+    ],
+)
+def test_a_python_is_taken_for_which_there_are_wheels(there, taken, tmp_path):
+    for name, version in there.items():
+        fake = tmp_path / name
+        fake.write_text(f"#!{sys.executable}\nimport sys\nsys.version_info = {version}\nexec(sys.argv[2])\n")
+        fake.chmod(0o755)
+    found = re.search(
+        r"^find_python\(\) {.*?^}", (paths.PROJECT / "run_all.sh").read_text(), re.MULTILINE | re.DOTALL
+    )
+    line = ["/bin/bash", "-c", f"{found[0]}\nfind_python"]
+    done = subprocess.run(line, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stdout.strip() == (str(tmp_path / taken) if taken else "")
+    assert done.returncode == (0 if taken else 2)
 
 
 def test_the_command_may_stand_behind_its_options(tmp_path):
