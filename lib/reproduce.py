@@ -204,16 +204,26 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def parse_settings(settings: list[str]) -> dict[str, object]:
-    """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML scalars, nothing as ""."""
-    pairs = {}
+    """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML, nothing as ""."""
+    pairs, usual = {}, profiles.flatten(profiles.load("quick").model_dump(mode="json"))
     for setting in settings:
         key, separator, value = setting.partition("=")
         require(bool(separator and key), "-p", setting, "KEY=VALUE")
+        require(key not in pairs, "-p", setting, f"the only one for {key}")
         try:
             pairs[key] = yaml.safe_load(value) if value else ""  # no setting is YAML's null
         except yaml.YAMLError:
-            raise BadInput(f"-p = {setting!r}: the value must be a plain YAML scalar") from None
+            raise BadInput(f"-p = {setting!r}: the value must be a YAML value") from None
+        _require_number(key, pairs[key], usual.get(key))
     return pairs
+
+
+def _require_number(key: str, value: object, usual: object) -> None:
+    """Refuse yes and no, which Python takes for 1 and 0, where profile quick has a number or a list of them."""
+    numeric = isinstance(usual, int | float | list) and not isinstance(usual, bool)
+    truths = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, bool)]
+    allowed = "a list of numbers" if isinstance(usual, list) else "a number"
+    require(not (numeric and truths), key, value, allowed)
 
 
 def select(only: str) -> list[Path]:

@@ -23,6 +23,10 @@ from lib.checks import BadInput
         (["--jobs", "0"], "--jobs = 0"),
         (["-p", "toy.round=5"], "did you mean 'toy.rounds'"),
         (["-p", "toy.rounds"], "-p = 'toy.rounds': must be KEY=VALUE"),
+        (["-p", "toy.rounds=yes"], "toy.rounds = True: must be a number"),
+        (["-p", "toy.lam=off"], "toy.lam = False: must be a number"),
+        (["-p", "images.channels=[32, on]"], "images.channels = [32, True]: must be a list of numbers"),
+        (["-p", "toy.k=2", "-p", "toy.k=3"], "-p = 'toy.k=3': must be the only one for toy.k"),
         (["-p", "toy.k=0"], "toy.k = 0"),
         (["-p", "toy.lam=-1"], "toy.lam = -1"),
         (["-p", "toy.gamma=.nan"], "toy.gamma = nan"),
@@ -66,17 +70,20 @@ def test_a_relative_folder_is_one_whatever_the_working_directory(value, place, m
     assert paths.runs() == place
 
 
-def test_settings_are_read_as_yaml_scalars():
-    assert reproduce.parse_settings(["toy.rounds=5", "toy.lam=0.5", "toy.start=cold", "images.p0_weights="]) == {
+def test_settings_are_read_as_yaml():
+    settings = ["toy.rounds=5", "toy.lam=0.5", "toy.start=cold", "images.p0_weights="]
+    assert reproduce.parse_settings([*settings, "images.flip=yes", "images.channels=[32, 64]"]) == {
         "toy.rounds": 5,
         "toy.lam": 0.5,
         "toy.start": "cold",
         "images.p0_weights": "",
+        "images.flip": True,
+        "images.channels": [32, 64],
     }
 
 
 def test_a_value_cannot_make_python_objects():
-    with pytest.raises(BadInput, match="plain YAML scalar"):
+    with pytest.raises(BadInput, match="must be a YAML value"):
         reproduce.parse_settings(["toy.k=!!python/object/apply:os.getcwd []"])
 
 
