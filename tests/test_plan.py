@@ -42,6 +42,16 @@ def test_lists_agree_with_those_of_the_experiments():
     assert plan.JUDGES == image_experiments.JUDGES
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_judges_of_a_plan_are_those_of_the_studio(smoothing, monkeypatch):
+    for made in ("_judge", "_p0"):  # networks, which take longer than their names
+        monkeypatch.setattr(image_experiments, made, lambda *_: None)
+    profile = profiles.load("quick", {"images.label_smoothing": smoothing})
+    studio = image_experiments.studio.__wrapped__(profile.images)  # past its memory
+    assert tuple(studio.judges) == plan.judges(profile)
+    assert len(studio.judges) == (2 if smoothing else 1)
+
+
 @pytest.fixture
 def folder_of(monkeypatch):
     """(job, profile) -> the folder that the job writes its run to, without data, networks or training."""
