@@ -18,8 +18,8 @@ Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with v
   report      the notebooks as stored, as an offline web site (and a PDF, where Chromium is) in build/report/
   test        ruff, pytest, and every notebook under nbval
   refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
-  verify      say of each figure and table of claims in paper_figs/ whether its files, code and settings still
-              agree with the tree
+  verify      say of each figure and table of claims in paper_figs/ whether its files, code, weights and settings
+              still agree with the tree
   bench       tables of speed beside what one would use instead, to benchmarks/results/; --only some of pairing,
               choice, dynamics, monte_carlo, training, losses, sampling, solvers, growth, quick, memory
   setup       the environment alone
