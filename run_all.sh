@@ -18,9 +18,10 @@ Sets up its own environment (.venv, from uv.lock; needs only Python 3.11+ with v
   report      the notebooks as stored, as an offline web site (and a PDF, where Chromium is) in build/report/
   test        ruff, pytest, and every notebook under nbval
   refresh     execute the notebooks and store their outputs in notebooks/*.ipynb (before you commit a change)
-  verify      say of each figure and table of claims in paper_figs/ whether its files, code and settings still
-              agree with the tree
-  bench       tables of speed beside what one would use instead, to benchmarks/results/; --only NAME[,NAME...]
+  verify      say of each figure and table of claims in paper_figs/ whether its files, code, weights and settings
+              still agree with the tree
+  bench       tables of speed beside what one would use instead, to benchmarks/results/; --only some of pairing,
+              choice, dynamics, monte_carlo, training, losses, sampling, solvers, growth, quick, memory
   setup       the environment alone
 
 options of reproduce:
@@ -48,12 +49,16 @@ USAGE
 }
 
 find_python() {
-  for candidate in python3 python3.13 python3.12 python3.11; do
-    if command -v "$candidate" >/dev/null &&
-      "$candidate" -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null; then
-      command -v "$candidate"
-      return
-    fi
+  local below candidate
+  # A locked package has no wheels for 3.14: that, or a newer one, only where there is nothing else.
+  for below in 3,14 4,0; do
+    for candidate in python3 python3.13 python3.12 python3.11 python; do
+      if command -v "$candidate" >/dev/null &&
+        "$candidate" -c "import sys; raise SystemExit(not (3, 11) <= sys.version_info < ($below))" 2>/dev/null; then
+        command -v "$candidate"
+        return
+      fi
+    done
   done
   echo "run_all.sh: Python 3.11 or newer is needed, found $(python3 --version 2>&1 || echo none)" >&2
   exit 2

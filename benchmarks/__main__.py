@@ -25,7 +25,8 @@ SUITES = {  # name of the table -> module, function
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="run_all.sh bench", description="Print and keep tables of speed.")
+    usage = "./run_all.sh bench [--only NAME[,NAME...]]"
+    parser = argparse.ArgumentParser("run_all.sh bench", usage, "Print and keep tables of speed.")
     parser.add_argument("--only", default=",".join(SUITES), help=f"some of {', '.join(SUITES)}")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu"

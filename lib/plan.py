@@ -3,6 +3,7 @@
 Imports no torch, so that a plan is made in a moment, on a cluster's front end too.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ class Job:
 
     Attributes:
         rule: one of RULES, the kind of job.
-        name: tells it from every other job of its plan.
+        result: tells what it leaves from what others leave: a longer run of the same goes on in the same folder.
         what: toy_run, toy_p0: the data; image_run: the reward; classifier: "evaluator" or one of JUDGES.
         arm: of a run, one of ARMS.
         seed: of a run, or of a toy p_0.
@@ -32,7 +33,7 @@ class Job:
     """
 
     rule: str
-    name: str
+    result: str
     what: str
     arm: str = ""
     seed: int = 0
@@ -41,27 +42,38 @@ class Job:
     changes: dict[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Tells it from every other job of its plan."""
+        return f"{self.result}-{self.rounds}rounds" if self.rounds else self.result
 
-def jobs(notebook: str, profile: Profile, seed: int) -> list[Job]:
-    """The jobs behind a notebook, what is needed first standing first; none for one that trains nothing.
+
+def plans(notebooks: Iterable[str], profile: Profile, seed: int) -> dict[str, list[Job]]:
+    """The jobs behind some notebooks; none for one that trains nothing.
+
+    A run that is needed at several lengths is one job of the greatest: who needs less reads its first rounds.
 
     Args:
-        notebook: its file name, or as much of it as its number.
+        notebooks: their file names, or as much of each as its number.
         profile: a resolved profile.
         seed: the first seed.
 
     Returns:
-        Jobs with distinct names; two notebooks that need the same run name the same job.
+        notebook -> its jobs, what is needed first standing first. Two notebooks that need the same run name the
+            same job, and no two jobs write to one folder.
     """
-    number = notebook[:2]
-    if number in TOYS:
-        found = _toy_jobs(number, profile, seed)
-    elif number in ("04", "05", "06", "07"):
-        runs = _image_runs(number, profile, seed)
-        found = _networks(profile) + runs
-    else:
-        found = []
-    return list({job.name: job for job in found}.values())
+    wanted = {notebook: _wanted(notebook[:2], profile, seed) for notebook in notebooks}
+    by_length = sorted((job for found in wanted.values() for job in found), key=lambda job: job.rounds)
+    longest = {job.result: job for job in by_length}
+    return {
+        notebook: [longest[result] for result in dict.fromkeys(job.result for job in found)]
+        for notebook, found in wanted.items()
+    }
+
+
+def jobs(notebook: str, profile: Profile, seed: int) -> list[Job]:
+    """`plans` of one notebook alone."""
+    return plans([notebook], profile, seed)[notebook]
 
 
 def judges(profile: Profile) -> tuple[str, ...]:
@@ -72,6 +84,14 @@ def judges(profile: Profile) -> tuple[str, ...]:
 def fit_lengths(steps: int) -> tuple[int, int, int]:
     """Optimiser steps of the fits that notebook 02 compares, from far too few to the profile's `steps`."""
     return max(1, steps // 75), max(1, steps // 30), steps
+
+
+def _wanted(number: str, profile: Profile, seed: int) -> list[Job]:
+    if number in TOYS:
+        return _toy_jobs(number, profile, seed)
+    if number in ("04", "05", "06", "07"):
+        return _networks(profile) + _image_runs(number, profile, seed)
+    return []
 
 
 def _toy_jobs(number: str, profile: Profile, seed: int) -> list[Job]:
@@ -87,8 +107,8 @@ def _toy_jobs(number: str, profile: Profile, seed: int) -> list[Job]:
 
 def _toy_run(profile: Profile, data: str, arm: str, seed: int, **changes: Any) -> Job:
     changes = {key: value for key, value in changes.items() if value != getattr(profile.toy, key)}
-    name = "-".join([data, arm, *_words(changes), f"seed{seed}"])
-    return Job("toy_run", name, data, arm, seed, changes=changes, needs=(f"{data}-p0-seed{seed}",))
+    result = "-".join([data, arm, *_words(changes), f"seed{seed}"])
+    return Job("toy_run", result, data, arm, seed, changes=changes, needs=(f"{data}-p0-seed{seed}",))
 
 
 def _networks(profile: Profile) -> list[Job]:
@@ -127,9 +147,9 @@ def _image_run(
     changes = {key: value for key, value in changes.items() if value != getattr(profile.images, key)}
     # One control serves every reward and judge: nothing is chosen there.
     read = [arm] if arm == "control" else [reward, judge, arm]
-    name = "-".join([*read, *_words(changes), f"{rounds}rounds", f"seed{seed}"])
+    result = "-".join([*read, *_words(changes), f"seed{seed}"])
     needs = tuple(job.name for job in _networks(profile))
-    return Job("image_run", name, reward, arm, seed, judge, rounds, changes, needs)
+    return Job("image_run", result, reward, arm, seed, judge, rounds, changes, needs)
 
 
 def _words(changes: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ python -m lib.pretrain score                       add to p_0's card what the ev
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -209,32 +210,40 @@ def score(folder: Path, work: Path, device: str, *, n: int = 5000, seed: int = 0
 def main() -> None:
     """The command line."""
     parser = _parser()
-    asked = parser.parse_args()
+    given = vars(parser.parse_args())
     try:
-        _require_read(asked)
-        _make(asked)
+        _require_read(given)
+        _make(argparse.Namespace(**_defaults() | given))
     except BadInput as error:
         parser.error(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Gives what stands on the command line alone: `_defaults` are filled in later."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
     parser.add_argument("what", choices=READS)
-    parser.add_argument("--folder", type=Path, default=paths.CHECKPOINTS, help="where weights and cards go")
-    parser.add_argument("--work", type=Path, default=paths.runs(), help="where unfinished training lies")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--steps", type=int, default=4400, help="optimiser steps of p0")
+    parser.add_argument("--folder", type=Path, help="where weights and cards go")
+    parser.add_argument("--work", type=Path, help="where unfinished training lies")
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument("--steps", type=int, help="optimiser steps of p0")
     parser.add_argument("--start", type=Path, help="weights from which p0 goes on")
     return parser
 
 
-def _require_read(asked: argparse.Namespace) -> None:
+def _defaults() -> dict:
+    return {"folder": paths.CHECKPOINTS, "work": paths.runs(), "device": "cpu", "steps": 4400, "start": None}
+
+
+def _require_read(given: dict) -> None:
     """What a target does not read is refused, not ignored."""
-    for name, default in vars(_parser().parse_args([asked.what])).items():
-        value = getattr(asked, name)
-        ignored = value != default and name not in ("what", *READS[asked.what])
+    what = given["what"]
+    for name, value in given.items():
         shown = str(value) if isinstance(value, Path) else value
-        require(not ignored, f"--{name}", shown, f"left out: {asked.what} does not read it")
+        require(name in ("what", *READS[what]), f"--{name}", shown, f"left out: {what} does not read it")
 
 
 def _make(asked: argparse.Namespace) -> None:
@@ -242,7 +251,10 @@ def _make(asked: argparse.Namespace) -> None:
     usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     require(asked.device in usable, "--device", asked.device, f"one of {', '.join(usable)} here")
     require(asked.start is None or asked.start.is_file(), "--start", str(asked.start), "a file")
-    asked.work.mkdir(parents=True, exist_ok=True)
+    there = asked.what != "score" or asked.folder.is_dir()
+    require(there, "--folder", str(asked.folder), "a folder with the weights to score")
+    _require_folder("--folder", asked.folder)
+    _require_folder("--work", asked.work)
     if asked.what in CLASSIFIERS:
         classifier(asked.what, asked.folder, asked.work, asked.device)
     elif asked.what == "digits":
@@ -251,6 +263,15 @@ def _make(asked: argparse.Namespace) -> None:
         p0(asked.folder, asked.work, asked.device, steps=asked.steps, start=asked.start)
     else:
         score(asked.folder, asked.work, asked.device)
+
+
+def _require_folder(option: str, folder: Path) -> None:
+    """Make a folder, and write to it, before hours of training end there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise BadInput(f"{option} = {str(folder)!r}: must be a folder to write to ({error.strerror})") from None
 
 
 if __name__ == "__main__":

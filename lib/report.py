@@ -45,7 +45,8 @@ class Page:
         title: its first heading.
         body: HTML; links to other notebooks end in .ipynb.
         picture: its first picture as a data URI; None if it has none.
-        profile: at which it was run.
+        ran: profile at which it was run, to which body and picture belong; None where it does not say.
+        profile: of the claims.
         claims: rows of its claims table at that profile: claim, paper, ours, measured.
     """
 
@@ -53,6 +54,7 @@ class Page:
     title: str
     body: str
     picture: str | None
+    ran: str | None
     profile: str
     claims: list[dict[str, str]]
 
@@ -62,7 +64,7 @@ def build(notebooks: Iterable[Path], figures: Path, folder: Path) -> Path:
 
     Args:
         notebooks: stored notebooks, with their outputs.
-        figures: where their claims tables lie.
+        figures: where their claims tables lie, in a folder named for a profile.
         folder: replaced.
 
     Returns:
@@ -119,6 +121,7 @@ def render(notebook: Path, figures: Path) -> Page:
         heading[1] if heading else notebook.stem,
         body,
         picture[1] if picture else None,
+        _ran_at(content),
         figures.name,
         _rows(table) if table.exists() else [],
     )
@@ -148,6 +151,14 @@ class _Exporter(HTMLExporter):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
+def _ran_at(content: nbformat.NotebookNode) -> str | None:
+    """The profile among a notebook's parameters; those that papermill put in come behind its own."""
+    tags = {"parameters", "injected-parameters"}
+    cells = [cell.source for cell in content.cells if tags & set(cell.metadata.get("tags", []))]
+    found = re.findall(r'^profile = "([\w-]+)"', "\n".join(cells), re.MULTILINE)
+    return found[-1] if found else None
+
+
 def _gifs_to_html(content: nbformat.NotebookNode) -> None:
     """nbconvert knows no GIF: put it into an <img>."""
     for cell in content.cells:
@@ -166,9 +177,11 @@ def _rows(table: Path) -> list[dict[str, str]]:
 def _front(pages: list[Page], link: str) -> str:
     cards = "".join(_card(page, link.format(page.name)) for page in pages)
     tables = "".join(_claims(page, link.format(page.name)) for page in pages if page.claims)
+    shown = sorted({page.ran for page in pages if page.ran})
+    apart = f" The pages and pictures are of a run at “{', '.join(shown)}”." if _apart(pages) else ""
     legend = (
-        f"Verdicts at profile “{pages[0].profile}”; what is recorded at others stands in the notebooks. “paper” "
-        "names the statement of the paper behind a claim; “ours” marks expectations of this project."
+        f"Verdicts at profile “{pages[0].profile}”; what is recorded at others stands in the notebooks.{apart} "
+        "“paper” names the statement of the paper behind a claim; “ours” marks expectations of this project."
     )
     return (
         f'<h1>{TITLE}</h1><p>{LEAD}</p><div class="cards">{cards}</div>'
@@ -176,9 +189,15 @@ def _front(pages: list[Page], link: str) -> str:
     )
 
 
+def _apart(pages: list[Page]) -> bool:
+    """Whether claims are of another profile than what the pages show."""
+    return any(page.claims and page.ran not in (None, page.profile) for page in pages)
+
+
 def _card(page: Page, link: str) -> str:
     held = sum(row["ours"] == "holds" for row in page.claims)
     says = f"{held} of {len(page.claims)} claims hold at {page.profile}" if page.claims else page.name
+    says += f"; the page shows {page.ran}" if _apart([page]) else ""
     picture = f'<img src="{page.picture}" alt="">' if page.picture else ""
     return (
         f'<a class="card" href="{link}">{picture}<strong>{html.escape(page.title)}</strong><span>{says}</span></a>'

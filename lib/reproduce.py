@@ -14,7 +14,7 @@ from pathlib import Path
 import papermill
 import yaml
 
-from lib import paths, profiles, step, workflow
+from lib import paths, plan, profiles, step, workflow
 from lib.checks import BadInput, require
 
 BUILD = paths.PROJECT / "build"
@@ -33,8 +33,7 @@ class Outcome:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 something failed, 2 bad input)."""
     try:
-        options = _parser().parse_args(arguments)
-        _require_read(options)
+        options = _options(arguments)
         return COMMANDS[options.command](options)
     except BadInput as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
@@ -58,17 +57,30 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}; ./run_all.sh --help lists what there is")
 
 
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """The command and its options; one that it does not read is refused, not ignored."""
+    given = vars(_parser().parse_args(arguments))
+    command = given["command"]
+    for name, value in given.items():
+        flag = "-p" if name == "settings" else f"--{name.replace('_', '-')}"
+        require(name in ("command", *READS[command]), flag, value, f"left out: {command} does not read it")
+    options = argparse.Namespace(**DEFAULTS | given)
+    require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="run_all.sh", add_help=False, allow_abbrev=False)
+    """Gives what stands on the command line alone: DEFAULTS are filled in later."""
+    parser = _Parser(prog="run_all.sh", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("command", nargs="?", default="reproduce", choices=list(COMMANDS))
-    parser.add_argument("--profile", default="quick")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--profile")
+    parser.add_argument("--only")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--jobs", type=int)
     parser.add_argument("--reuse-stale", action="store_true")
-    parser.add_argument("--port", type=int, default=8888)
+    parser.add_argument("--port", type=int)
     parser.add_argument("--no-browser", action="store_true")
-    parser.add_argument("-p", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("-p", dest="settings", action="append", metavar="KEY=VALUE")
     return parser
 
 
@@ -81,6 +93,10 @@ def _reproduce(options: argparse.Namespace) -> int:
     for notebook in chosen:
         known = papermill.inspect_notebook(str(notebook))
         require(set(parameters) <= set(known), "parameters", sorted(known), f"declared in {notebook.name}")
+    if resolved.images.data == "cifar10" and _need_images(chosen, resolved):
+        from lib import datasets  # imports torch
+
+        datasets.cifar10(train=False)  # jobs that begin together would all download it, into one folder
     folder = BUILD / options.profile
     if options.reuse_stale:
         os.environ[paths.REUSE_STALE] = "1"
@@ -109,8 +125,9 @@ def _setup(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from lib import verify
 
-    found = verify.verify(paths.figures("").resolve())
-    print(verify.report(found))
+    root = paths.figures("").resolve()
+    found = verify.verify(root)
+    print(verify.report(found) if found else f"{root}: holds no figures and no tables")
     return int(not found or not all(verdict.agrees for verdict in found))
 
 
@@ -145,6 +162,9 @@ def _report(options: argparse.Namespace) -> int:
     from lib import report
 
     profiles.load(options.profile)
+    with_tables = sorted({table.parent.name for table in paths.figures("").glob("*/*_claims.csv")})
+    allowed = f"one with tables of claims in {paths.figures('')}: {', '.join(with_tables) or 'there are none'}"
+    require(options.profile in with_tables, "--profile", options.profile, allowed)
     folder = BUILD / "report"
     front = report.build(select(options.only), paths.figures(options.profile), folder)
     print(f"Report: {front}\nThe same as one page: {folder / 'whole.html'}")
@@ -183,26 +203,27 @@ def _test(options: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
-def _require_read(options: argparse.Namespace) -> None:
-    """What a command does not read is refused, not ignored."""
-    require(options.jobs >= 1, "--jobs", options.jobs, ">= 1")
-    for name, default in vars(_parser().parse_args([])).items():
-        ignored = getattr(options, name) != default and name not in ("command", *READS[options.command])
-        flag = "-p" if name == "settings" else f"--{name.replace('_', '-')}"
-        require(not ignored, flag, getattr(options, name), f"left out: {options.command} does not read it")
-
-
 def parse_settings(settings: list[str]) -> dict[str, object]:
-    """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML scalars, nothing as ""."""
-    pairs = {}
+    """["toy.rounds=5"] -> {"toy.rounds": 5}; values are read as YAML, nothing as ""."""
+    pairs, usual = {}, profiles.flatten(profiles.load("quick").model_dump(mode="json"))
     for setting in settings:
         key, separator, value = setting.partition("=")
         require(bool(separator and key), "-p", setting, "KEY=VALUE")
+        require(key not in pairs, "-p", setting, f"the only one for {key}")
         try:
             pairs[key] = yaml.safe_load(value) if value else ""  # no setting is YAML's null
         except yaml.YAMLError:
-            raise BadInput(f"-p = {setting!r}: the value must be a plain YAML scalar") from None
+            raise BadInput(f"-p = {setting!r}: the value must be a YAML value") from None
+        _require_number(key, pairs[key], usual.get(key))
     return pairs
+
+
+def _require_number(key: str, value: object, usual: object) -> None:
+    """Refuse yes and no, which Python takes for 1 and 0, where profile quick has a number or a list of them."""
+    numeric = isinstance(usual, int | float | list) and not isinstance(usual, bool)
+    truths = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, bool)]
+    allowed = "a list of numbers" if isinstance(usual, list) else "a number"
+    require(not (numeric and truths), key, value, allowed)
 
 
 def select(only: str) -> list[Path]:
@@ -216,6 +237,11 @@ def select(only: str) -> list[Path]:
         require(bool(found), "--only", name, f"the start of one of {', '.join(path.stem for path in there)}")
         chosen += [path for path in found if path not in chosen]
     return chosen
+
+
+def _need_images(notebooks: list[Path], profile: profiles.Profile) -> bool:
+    planned = plan.plans([notebook.stem for notebook in notebooks], profile, 0).values()
+    return any(job.rule == "image_p0" for jobs in planned for job in jobs)
 
 
 def _execute(
@@ -247,9 +273,11 @@ def _summary(outcomes: list[Outcome], figures: Path, began: float) -> str:
     lines = [f"{'notebook':<24}{'seconds':>8}{'figures':>9}{'claims held':>13}{'not held':>10}"]
     for outcome in outcomes:
         name = outcome.notebook.stem
-        made = [p for p in figures.glob(f"{name[:2]}_*.png") if p.stat().st_mtime >= began]
+        drawn = (p for ending in ("png", "gif") for p in figures.glob(f"{name[:2]}_*.{ending}"))
+        made = {p.stem for p in drawn if p.stat().st_mtime >= began}
         held, missed = ("-", "-") if outcome.error else _count_claims(figures / f"{name}_claims.csv")
         lines.append(f"{name:<24}{outcome.seconds:>8.0f}{len(made):>9}{held:>13}{missed:>10}")
+    lines += [f"{outcome.notebook.stem}: {outcome.error}" for outcome in outcomes if outcome.error]
     return "\n".join(lines)
 
 
@@ -260,6 +288,16 @@ def _count_claims(path: Path) -> tuple[int, int]:
     return held, len(verdicts) - held
 
 
+DEFAULTS = {
+    "profile": "quick",
+    "only": "",
+    "seed": 0,
+    "jobs": os.cpu_count() or 1,
+    "reuse_stale": False,
+    "port": 8888,
+    "no_browser": False,
+    "settings": [],
+}
 READS = {
     "reproduce": ("profile", "only", "seed", "jobs", "reuse_stale", "settings"),
     "lab": ("only", "port", "no_browser"),

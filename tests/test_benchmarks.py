@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import benchmarks
 from benchmarks import choice, dynamics, losses, summary, timing
-from benchmarks.__main__ import main
+from benchmarks.__main__ import SUITES, main
 from lib import paths, population
 from lib.generators.flow import Flow
 from lib.generators.networks import ConvSettings, MlpSettings
@@ -74,6 +74,17 @@ def test_the_command_keeps_a_machines_tables_in_its_folder(tmp_path, monkeypatch
     monkeypatch.setattr("sys.argv", line)
     main()
     assert (tmp_path / timing.machine("cpu") / "monte_carlo.csv").exists()
+
+
+def test_unknown_names_are_refused_beside_the_known_ones_which_are_in_the_help(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bench", "--only", "nope"])
+    with pytest.raises(SystemExit):
+        main()
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage == "usage: ./run_all.sh bench [--only NAME[,NAME...]]"
+    assert error.endswith(f"--only = 'nope': must be one of {', '.join(SUITES)}")
+    text = " ".join((paths.PROJECT / "run_all.sh").read_text().split())
+    assert f"--only some of {', '.join(SUITES)} " in text
 
 
 def test_machines_stand_side_by_side_each_with_what_it_measured(tmp_path):

@@ -3,8 +3,10 @@
 import runpy
 
 import pytest
+import torch
 
-from lib import experiments, image_experiments, jobs, paths, plan, products, profiles
+from lib import experiments, image_experiments, jobs, paths, plan, products, profiles, runs
+from lib.image_experiments import ImageSet, Judge, Studio, Weights
 
 TINY = {
     "toy.rounds": 1,
@@ -38,6 +40,62 @@ def folders():
 def test_lists_agree_with_those_of_the_experiments():
     assert plan.ARMS == experiments.ARMS
     assert plan.JUDGES == image_experiments.JUDGES
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_judges_of_a_plan_are_those_of_the_studio(smoothing, monkeypatch):
+    for made in ("_judge", "_p0"):  # networks, which take longer than their names
+        monkeypatch.setattr(image_experiments, made, lambda *_: None)
+    profile = profiles.load("quick", {"images.label_smoothing": smoothing})
+    studio = image_experiments.studio.__wrapped__(profile.images)  # past its memory
+    assert tuple(studio.judges) == plan.judges(profile)
+    assert len(studio.judges) == (2 if smoothing else 1)
+
+
+@pytest.fixture
+def folder_of(monkeypatch):
+    """(job, profile) -> the folder that the job writes its run to, without data, networks or training."""
+    weights, few = Weights({}, "", {}, {}), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    labels, written = torch.zeros(1, dtype=torch.int64), []
+
+    def studio(settings):
+        named = {name: Judge(None, weights) for name in plan.JUDGES}
+        return Studio(settings, ImageSet(few, labels, few, labels), named, Judge(None, weights), weights)
+
+    monkeypatch.setattr(image_experiments, "studio", studio)
+    monkeypatch.setattr(jobs, "retrain", lambda c: written.append(runs.folder(c.task.name, c.settings())))
+
+    def find(job, profile):
+        jobs.compute(job, profile)
+        return written.pop()
+
+    return find
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_no_two_jobs_of_a_plan_write_to_one_folder(name, folder_of):
+    profile = profiles.load(name, {"toy.n_real": 10})  # enough to tell seeds apart
+    planned = {job.name: job for found in plan.plans(TRAINED, profile, 0).values() for job in found}
+    folders = [folder_of(job, profile) for job in planned.values() if job.rule in ("image_run", "toy_run")]
+    assert len(set(folders)) == len(folders) > 0
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_no_notebook_lacks_a_round_of_a_run_that_it_shares(name):
+    profile = profiles.load(name)
+    for notebook, found in plan.plans(TRAINED, profile, 0).items():
+        lengths = {job.result: job.rounds for job in found}
+        alone = {job.result: job.rounds for job in plan.jobs(notebook, profile, 0)}
+        assert list(lengths) == list(alone)
+        assert all(lengths[result] >= rounds for result, rounds in alone.items())
+
+
+def test_a_run_is_as_long_as_the_chosen_notebooks_need_it():
+    profile = profiles.load("cifar")
+    for chosen, rounds in (("04", profile.images.rounds), ("04 06", profile.images.quality_rounds)):
+        for found in plan.plans(chosen.split(), profile, 0).values():
+            (control,) = [job for job in found if job.result == "control-seed0"]
+            assert control.rounds == rounds
 
 
 def test_notebooks_that_train_have_a_plan():

@@ -72,6 +72,32 @@ def test_the_front_page_has_every_claim_and_a_card_for_every_notebook(site):
         assert f'class="card" href="{page.name}"' in text
 
 
+def test_claims_of_another_profile_than_the_pages_are_told_apart(site, tmp_path):
+    assert "the page shows" not in (site / "index.html").read_text()
+    notebooks = [paths.NOTEBOOKS / f"{name}.ipynb" for name in ("03_two_moons", "04_airplane_reward")]
+    text = report.build(notebooks, FIGURES.parent / "cifar", tmp_path / "site").read_text()
+    assert len(re.findall(r"claims hold at cifar; the page shows quick<", text)) == 1  # 03 has no claims there
+    assert "The pages and pictures are of a run at “quick”." in text
+
+
+def test_an_executed_notebook_tells_the_profile_that_papermill_put_in():
+    cells = [
+        nbformat.v4.new_code_cell(f'profile = "{name}"', metadata={"tags": [tag]})
+        for name, tag in (("quick", "parameters"), ("cifar", "injected-parameters"), ("paper", "other"))
+    ]
+    assert report._ran_at(nbformat.v4.new_notebook(cells=cells)) == "cifar"
+
+
+def test_a_profile_without_claims_is_refused_in_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    monkeypatch.setenv("CURATED_LOOPS_FIGURES", str(FIGURES.parent))
+    assert reproduce.main(["report", "--profile", "paper"]) == 2
+    said = capsys.readouterr().err
+    assert "--profile = 'paper': must be one with tables of claims in" in said
+    assert said.endswith(": cifar, quick\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_links_lead_somewhere(site):
     for page in site.glob("*.html"):
         text = page.read_text()
@@ -112,6 +138,7 @@ def test_a_notebook_without_figures_or_claims_is_still_a_page(tmp_path):
 
 def test_the_command_says_where_the_report_is_and_that_paper_needs_a_browser(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    monkeypatch.setenv("CURATED_LOOPS_FIGURES", str(FIGURES.parent))
     monkeypatch.setattr(report.shutil, "which", lambda name: None)
     assert reproduce.main(["report", "--only", "03"]) == 0
     out = capsys.readouterr().out

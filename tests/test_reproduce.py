@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from lib import controls, paths, products, profiles, report, reproduce, step, workflow
+from lib import controls, datasets, paths, products, profiles, report, reproduce, step, workflow
 from lib.checks import BadInput
 
 
@@ -22,6 +23,10 @@ from lib.checks import BadInput
         (["--jobs", "0"], "--jobs = 0"),
         (["-p", "toy.round=5"], "did you mean 'toy.rounds'"),
         (["-p", "toy.rounds"], "-p = 'toy.rounds': must be KEY=VALUE"),
+        (["-p", "toy.rounds=yes"], "toy.rounds = True: must be a number"),
+        (["-p", "toy.lam=off"], "toy.lam = False: must be a number"),
+        (["-p", "images.channels=[32, on]"], "images.channels = [32, True]: must be a list of numbers"),
+        (["-p", "toy.k=2", "-p", "toy.k=3"], "-p = 'toy.k=3': must be the only one for toy.k"),
         (["-p", "toy.k=0"], "toy.k = 0"),
         (["-p", "toy.lam=-1"], "toy.lam = -1"),
         (["-p", "toy.gamma=.nan"], "toy.gamma = nan"),
@@ -36,6 +41,8 @@ from lib.checks import BadInput
         (["refresh", "--profile", "cifar"], "--profile = 'cifar': must be left out"),
         (["verify", "-p", "toy.k=2"], "-p = ['toy.k=2']: must be left out"),
         (["report", "--reuse-stale"], "--reuse-stale = True: must be left out"),
+        (["verify", "--profile", "quick"], "--profile = 'quick': must be left out"),
+        (["setup", "--jobs", str(os.cpu_count())], f"--jobs = {os.cpu_count()}: must be left out"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_path, monkeypatch):
@@ -50,6 +57,7 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, says, capsys, tmp_p
 
 def test_a_browser_that_fails_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    monkeypatch.setenv("CURATED_LOOPS_FIGURES", str(paths.PROJECT / "paper_figs"))
     monkeypatch.setattr(report, "BROWSERS", ("false",))
     assert reproduce.main(["report", "--only", "00"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
@@ -62,17 +70,20 @@ def test_a_relative_folder_is_one_whatever_the_working_directory(value, place, m
     assert paths.runs() == place
 
 
-def test_settings_are_read_as_yaml_scalars():
-    assert reproduce.parse_settings(["toy.rounds=5", "toy.lam=0.5", "toy.start=cold", "images.p0_weights="]) == {
+def test_settings_are_read_as_yaml():
+    settings = ["toy.rounds=5", "toy.lam=0.5", "toy.start=cold", "images.p0_weights="]
+    assert reproduce.parse_settings([*settings, "images.flip=yes", "images.channels=[32, 64]"]) == {
         "toy.rounds": 5,
         "toy.lam": 0.5,
         "toy.start": "cold",
         "images.p0_weights": "",
+        "images.flip": True,
+        "images.channels": [32, 64],
     }
 
 
 def test_a_value_cannot_make_python_objects():
-    with pytest.raises(BadInput, match="plain YAML scalar"):
+    with pytest.raises(BadInput, match="must be a YAML value"):
         reproduce.parse_settings(["toy.k=!!python/object/apply:os.getcwd []"])
 
 
@@ -112,6 +123,47 @@ def test_a_report_that_fails_makes_the_command_fail(error, capsys, monkeypatch):
     monkeypatch.setattr(workflow, "run", lambda *_, **__: news)
     assert reproduce.main(["--only", "00"]) == int(error is not None)
     assert ("Report: " in capsys.readouterr().out) is (error is None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "order"),
+    [
+        (["--profile", "cifar", "--only", "05,06"], ["data", "jobs"]),
+        (["--profile", "cifar", "--only", "01,02"], ["jobs"]),
+        (["--only", "04"], ["jobs"]),
+    ],
+)
+def test_cifar10_is_fetched_once_before_the_jobs_that_read_it(arguments, order, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path)
+    monkeypatch.setattr(datasets, "cifar10", lambda train: seen.append("data"))
+    monkeypatch.setattr(workflow, "run", lambda *_, **__: seen.append("jobs") or {})
+    reproduce.main(arguments)
+    assert seen == order
+
+
+def test_a_damaged_cifar10_is_one_line_before_anything_starts(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    (tmp_path / datasets.CIFAR10.base_folder).mkdir()
+    assert reproduce.main(["--profile", "cifar"]) == 2
+    captured = capsys.readouterr()
+    assert "data_batch_1 is missing" in captured.err
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+    assert not (tmp_path / "build").exists()
+
+
+def test_the_summary_counts_a_moving_picture_and_says_why_a_notebook_is_missing(tmp_path):
+    for name in ("08_states.png", "08_states.svg", "08_rounds.gif", "08_taste.png", "08_taste.gif"):
+        (tmp_path / name).touch()
+    done, failed, lost = (
+        reproduce.Outcome(paths.NOTEBOOKS / f"{name}.ipynb", 1.0, error)
+        for name, error in (("08_explorer", None), ("01_population", "no room"), ("03_two_moons", "not started"))
+    )
+    (tmp_path / "08_explorer_claims.csv").write_text("claim,paper,ours,measured\na,b,holds,c\n")
+    _, row, *_, why, why_not = reproduce._summary([done, failed, lost], tmp_path, 0.0).splitlines()
+    assert row.split() == ["08_explorer", "1", "3", "1", "0"]
+    assert (why, why_not) == ("01_population: no room", "03_two_moons: not started")
 
 
 def test_headless_runs_are_told_that_nobody_moves_a_slider():
@@ -164,6 +216,31 @@ def test_the_environment_is_made_once_and_again_where_it_cannot_be_trusted(tmp_p
     assert set_up(home)["venv"]
     moved = home.rename(tmp_path / "there")  # lib/ is imported from a path that is written down
     assert set_up(moved) == {"venv": False, "uv": True, "last": last}
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ({"python3": (3, 12), "python3.13": (3, 13)}, "python3"),  # the user's own, of an active environment say
+        ({"python3": (3, 14), "python3.12": (3, 12), "python3.11": (3, 11)}, "python3.12"),
+        ({"python3": (3, 9), "python3.11": (3, 11)}, "python3.11"),
+        ({"python": (3, 13)}, "python"),
+        ({"python3": (3, 14)}, "python3"),  # its wheels may be there by then
+        ({"python3": (3, 10)}, None),
+    ],
+)
+def test_a_python_is_taken_for_which_there_are_wheels(there, taken, tmp_path):
+    for name, version in there.items():
+        fake = tmp_path / name
+        fake.write_text(f"#!{sys.executable}\nimport sys\nsys.version_info = {version}\nexec(sys.argv[2])\n")
+        fake.chmod(0o755)
+    found = re.search(
+        r"^find_python\(\) {.*?^}", (paths.PROJECT / "run_all.sh").read_text(), re.MULTILINE | re.DOTALL
+    )
+    line = ["/bin/bash", "-c", f"{found[0]}\nfind_python"]
+    done = subprocess.run(line, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stdout.strip() == (str(tmp_path / taken) if taken else "")
+    assert done.returncode == (0 if taken else 2)
 
 
 def test_the_command_may_stand_behind_its_options(tmp_path):

@@ -1,12 +1,14 @@
 """`verify` names what has changed since a figure was saved, and nothing else."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
 from lib import figures, paths, products, profiles, reproduce, runs, verify
 from lib.claims import Claim
+from lib.generators.flow import Flow
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def rewrite(folder, change):
 def test_a_figure_just_saved_agrees(saved, capsys):
     assert only().agrees
     assert reproduce.main(["verify"]) == 0
-    assert "1 of 1 figures agree" in capsys.readouterr().out
+    assert "1 of 1 figures and tables agree" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "csv"])
@@ -86,7 +88,7 @@ def test_verdicts_that_were_altered_or_say_nothing_of_their_origin_are_named(end
 
 def test_where_there_is_nothing_nothing_agrees(capsys):
     assert reproduce.main(["verify"]) == 1
-    assert "0 of 0" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{paths.figures('').resolve()}: holds no figures and no tables\n"
 
 
 def test_changed_settings_are_told_with_both_values(saved):
@@ -102,3 +104,55 @@ def test_a_profile_that_is_gone_is_told(saved):
 def test_a_figure_without_digests_does_not_agree(saved):
     rewrite(saved, lambda about: about.pop("files"))
     assert only().files == ["no digests of its files were kept: save it again"]
+
+
+@pytest.fixture
+def weights(saved, scratch, monkeypatch):
+    """A copy of checkpoints/, whose weights of the digits went into the figure."""
+    monkeypatch.setattr(paths, "CHECKPOINTS", scratch / "checkpoints")
+    shutil.copytree(paths.PROJECT / "checkpoints", paths.CHECKPOINTS)
+    flow = Flow.load(paths.CHECKPOINTS / "digits_p0.safetensors")
+    inputs = {"p_0": runs.tensors_sha256(*flow.state_dict().values()), "evaluator": "trained for it"}
+    rewrite(saved, lambda about: about["provenance"].update(inputs=inputs))
+    return flow
+
+
+def test_weights_that_a_figure_was_not_made_from_are_named(weights):
+    assert only().agrees
+    card = json.loads((paths.CHECKPOINTS / "digits_p0.json").read_text())
+    weights.save(paths.CHECKPOINTS / "digits_p0.safetensors", card | {"written": "again"})
+    assert only().agrees
+    next(iter(weights.net.parameters())).data[0] += 1e-3
+    weights.save(paths.CHECKPOINTS / "digits_p0.safetensors", card)
+    assert only().files == ["checkpoints/digits_p0.safetensors: altered"]
+    (paths.CHECKPOINTS / "digits_p0.safetensors").write_bytes(b"")
+    assert only().files == ["checkpoints/digits_p0.safetensors: altered"]
+    (paths.CHECKPOINTS / "digits_p0.safetensors").unlink()
+    assert only().files == ["checkpoints/digits_p0.safetensors: missing"]
+
+
+@pytest.mark.parametrize("name", ["cifar/04_class_shares", "quick/04_class_shares"])
+def test_recorded_figures_were_made_from_the_weights_in_this_tree(name):
+    about = json.loads((paths.PROJECT / "paper_figs" / f"{name}.json").read_text())
+    assert verify._altered_weights(about["profile"], about["provenance"]["inputs"]) == []
+
+
+def test_another_seed_and_other_packages_are_told_and_are_no_fault(saved, capsys):
+    torch = runs.provenance()["packages"]["torch"]
+    rewrite(saved, lambda about: about.update(seed=3))
+    rewrite(saved, lambda about: about["provenance"]["packages"].update(torch="1.0", gone="2.0"))
+    note = f"packages: torch 1.0 -> {torch}, gone 2.0 -> absent"
+    assert only().notes == ["seed: 3, not the default 0", note]
+    assert reproduce.main(["verify"]) == 0
+    assert f"quick, all: {note}\n" in capsys.readouterr().out
+
+
+def test_notes_that_a_folder_shares_stand_once_and_long_names_stand_apart():
+    long = "quick/" + "x" * 40
+    verdicts = [
+        verify.Verdict(n, [], True, [], [], ["old", *own]) for n, own in (("quick/a", []), (long, ["new"]))
+    ]
+    lines = verify.report(verdicts).splitlines()
+    assert lines[0] == "quick, all: old"
+    assert lines[1].split() == ["quick/a", "agrees"]
+    assert lines[2:4] == [f"{long}  agrees", "    new"]

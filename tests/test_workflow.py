@@ -100,14 +100,22 @@ def on_slurm(tmp_path_factory):
 
 def test_a_dry_run_lists_every_job_of_the_plan(on_slurm):
     profile, names = profiles.load("paper"), [path.stem for path in paths.NOTEBOOKS.glob("*.py")]
-    planned = {job.name: job for name in names for job in plan.jobs(name, profile, 0)}
+    plans = plan.plans(names, profile, 0)
+    planned = {job.name: job for jobs in plans.values() for job in jobs}
     assert set(on_slurm) == {*planned, *names, "report", "all"}
     for name, job in planned.items():
         assert on_slurm[name]["rule"] == job.rule
         assert on_slurm[name]["input"] == set(job.needs)
     for name in names:
-        assert on_slurm[name]["input"] == {job.name for job in plan.jobs(name, profile, 0)}
+        assert on_slurm[name]["input"] == {job.name for job in plans[name]}
     assert on_slurm["report"]["input"] == set(names)
+
+
+def test_a_run_that_notebooks_need_at_several_lengths_is_one_job(on_slurm):
+    runs = [name for name, job in on_slurm.items() if job["rule"] == "image_run"]
+    assert len({re.sub(r"-\d+rounds$", "", name) for name in runs}) == len(runs)
+    for name in ("04_airplane_reward", "05_confidence_bias", "06_quality_with_real_data"):
+        assert "control-seed0-20rounds" in on_slurm[name]["input"]
 
 
 def test_every_rule_of_the_plan_is_there_and_images_come_after_their_networks(on_slurm):
@@ -185,6 +193,7 @@ def test_where_a_job_fails_what_needs_it_is_not_started_and_the_summary_says_so(
     assert str(build / "moons-p0-seed0.log") in said
     (row,) = [line for line in out.splitlines() if line.startswith("03_two_moons ")]
     assert row.split()[1:] == ["0", "0", "-", "-"]
+    assert "\n03_two_moons: not started, since a job that it needs failed\n" in out
 
 
 def test_a_failure_of_snakemake_itself_is_one_line(build, capsys, monkeypatch, tmp_path):
