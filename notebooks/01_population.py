@@ -73,7 +73,7 @@ chosen = int(k_choice(reward, k=4, n_keep=1, seed=derive(seed, "choice")))
 
 # %%
 replays = statements.luce(reward, 4000, seed=seed)
-replays
+replays.set_axis(list(figures.LETTERS[: len(menu)])).rename_axis("sample")
 
 # %%
 cells = scenes["gaussians"].cells
@@ -100,8 +100,10 @@ products.figure(fig, "01_choice", profile, seed=seed, numbers=replays, alt=alt)
 # $$p_{t+1} = \frac{1}{1+\lambda}\, p_{\mathrm{ref}} + \frac{\lambda}{1+\lambda}\, p_t\, H^K_{p_t} ,$$
 #
 # where $p_{\mathrm{ref}}$ is the law of the real data, $\lambda$ the ratio of synthetic to real data, and $\lambda
-# = \infty$ means curated data only. $H$ needs no random numbers: it is one smooth integral over the law of the
-# reward (`lib/population.py`). No density can grow more than $K$-fold in one round.
+# = \infty$ means curated data only. Our loops start from a perfect first model, $p_0 = p_{\mathrm{ref}}$; $P_0$ is
+# the probability of a set under $p_0$, and $r^*$ the highest reward that $p_0$ reaches, here 0. $H$ needs no
+# random numbers: it is one smooth integral over the law of the reward (`lib/population.py`). No density can grow
+# more than $K$-fold in one round.
 #
 # **Expected:** with curated data only, seven of the eight modes die. With real data mixed in, all survive.
 
@@ -116,7 +118,8 @@ shares.round(4)
 
 # %%
 fields = {loop: [scene.square(path[t]) for t in rounds] for loop, path in paths.items()}
-fig = figures.density_rows(fields, rounds, cells.extent)
+title = f"eight Gaussians, exact, {figures.setting(k, lam, profile.toy.gamma)}, profile {profile.name}"
+fig = figures.density_rows(fields, rounds, cells.extent, title)
 alt = "Density by round: with curated data only one mode is left, with real data all eight stay."
 products.figure(fig, "01_rounds", profile, seed=seed, numbers=shares, alt=alt)
 
@@ -165,8 +168,7 @@ products.figure(fig, "01_heat_maps", profile, seed=seed, numbers=numbers, alt=al
 # ## 4. The statements, one by one
 #
 # From here on: the statement, what we expect, the check. $\gamma$, the grid and the number of rounds come from the
-# profile unless a cell says otherwise; all checks but the threshold and Theorem 2.2 use both data sets, and the
-# loop starts from $p_0 = p_{\mathrm{ref}}$.
+# profile unless a cell says otherwise; all checks but the threshold and Theorem 2.2 use both data sets.
 #
 # ### Lemma 2.1: large menus
 #

@@ -84,8 +84,10 @@ experiment = experiments.toy_experiment("gaussians", settings, seed)
 
 # %%
 shown = [t for t in (0, 1, 2, 3, 5, 10) if t <= settings.toy.rounds]
+toys = settings.toy
+about = f"eight Gaussians, {figures.setting(toys.k, toys.lam, toys.gamma)}, profile {settings.name}"
 clouds = {arm: [runs[0].samples(t).numpy() for t in shown] for arm, runs in experiment.runs.items()}
-figure = figures.point_rows(clouds, shown, [data.centre], data.r_min)
+figure = figures.point_rows(clouds, shown, [data.centre], data.r_min, f"{about}, seed {seed}")
 points = experiments.stored_points(experiment, shown)
 alt = "Samples by round. Curated only: one of eight modes is left. With real data all stay; the control spreads."
 products.figure(figure, "02_samples", settings, seed=seed, numbers=points, alt=alt, run=experiment.provenance)
@@ -117,7 +119,8 @@ columns = {
     "tv_to_exact": "TV to exact shares",
 }
 histories = {arm: experiment.histories(arm) for arm in experiment.runs}
-figure = figures.curves(histories, experiment.exact, columns, per_row=4, finite=experiment.finite)
+seeds = products.seed_list(experiment.provenance["seeds"])
+figure = figures.curves(histories, experiment.exact, columns, 4, experiment.finite, f"{about}, {seeds}")
 numbers = experiments.long_table(experiment)
 alt = "Eight curves over rounds: with choice, shares and rewards lie near the exact ones; the control's std grows."
 products.figure(figure, "02_curves", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
@@ -157,11 +160,12 @@ departures = {
     "curated only: steps a round": ("rewarded_share", "curated", by_length),
     "K = 1 control: sampler variance": ("in_mode_std", "control", by_sampler),
 }
+exact, chance = experiment.exact, experiment.finite
 panels = {
-    title: (column, {value: e.histories(arm) for value, e in study.items()}, experiment.exact[arm])
-    for title, (column, arm, study) in departures.items()
+    heading: (column, {value: e.histories(arm) for value, e in study.items()}, exact[arm], chance[arm])
+    for heading, (column, arm, study) in departures.items()
 }
-figure = figures.departures(panels, columns)
+figure = figures.departures(panels, columns, f"{about}, seed {seed}")
 studies = [*by_length.items(), *by_sampler.items()]
 numbers = pd.concat([experiments.long_table(e, setting=str(value)) for value, e in studies])
 alt = "Left: short fits lag behind the exact share. Right: the control's std lies above the exact line."

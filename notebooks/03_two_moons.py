@@ -61,8 +61,10 @@ experiment = experiments.toy_experiment("moons", settings, seed)
 
 # %%
 shown = [t for t in (0, 1, 2, 3, 5, 10) if t <= settings.toy.rounds]
+toys = settings.toy
+about = f"two moons, {figures.setting(toys.k, toys.lam, toys.gamma)}, profile {settings.name}"
 clouds = {arm: [runs[0].samples(t).numpy() for t in shown] for arm, runs in experiment.runs.items()}
-figure = figures.point_rows(clouds, shown, [data.centre], data.r_min)
+figure = figures.point_rows(clouds, shown, [data.centre], data.r_min, f"{about}, seed {seed}")
 points = experiments.stored_points(experiment, shown)
 alt = "Samples by round. Curated only: the top of the upper moon is left. With real data both moons stay."
 products.figure(figure, "03_samples", settings, seed=seed, numbers=points, alt=alt, run=experiment.provenance)
@@ -88,7 +90,8 @@ columns = {
     "tv_to_exact": "TV to exact shares",
 }
 histories = {arm: experiment.histories(arm) for arm in experiment.runs}
-figure = figures.curves(histories, experiment.exact, columns, per_row=4, finite=experiment.finite)
+seeds = products.seed_list(experiment.provenance["seeds"])
+figure = figures.curves(histories, experiment.exact, columns, 4, experiment.finite, f"{about}, {seeds}")
 numbers = experiments.long_table(experiment)
 alt = "Eight curves over rounds, three arms: shares and rewards lie near the exact ones, widths do not."
 products.figure(figure, "03_curves", settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
