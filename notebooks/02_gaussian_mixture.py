@@ -212,5 +212,5 @@ for what, value in (gaps | stds).items():
 # 2024): what our control shows is what they study.
 
 # %% tags=["nbval-check-output"]
-verdicts = claims.toy_claims(experiment, data.n_groups, separate=True)
+verdicts = claims.toy_claims(experiment, data, separate=True)
 products.verdicts(verdicts, "02_gaussian_mixture", settings, seed=seed, run=experiment.provenance)

@@ -137,5 +137,5 @@ pd.concat([left, exact]).round(4).set_axis([*(f"seed {s}" for s in range(seed, s
 # the exact curves and the perfect model's are our addition.
 
 # %% tags=["nbval-check-output"]
-verdicts = claims.toy_claims(experiment, data.n_groups, separate=False)
+verdicts = claims.toy_claims(experiment, data, separate=False)
 products.verdicts(verdicts, "03_two_moons", settings, seed=seed, run=experiment.provenance)
