@@ -9,6 +9,7 @@ from lib import experiments, image_claims, image_figures
 from lib.claims import (
     Claim,
     by_chance,
+    ends,
     explorer_claim,
     own_claims,
     story_claims,
@@ -117,7 +118,21 @@ def test_by_chance_is_what_one_set_of_perfect_loops_in_twenty_exceeds(menus):
     draws = {"disjoint": 4, "resample": 8}[menus]
     spread = np.sqrt(0.3 * 0.7 / 500 * np.array([draws + 2, draws + 1]))
     assert (once.change, once.apart) == pytest.approx(tuple(1.96 * spread), rel=0.03)
+    assert once.mean == once.apart
+    assert once.usual == pytest.approx(three.usual, rel=0.03) == pytest.approx(0.798 * spread[1], rel=0.03)
+    assert three.usual < three.mean < three.apart
     assert (three.change, three.apart) == pytest.approx(tuple(2.39 * spread), rel=0.03)
+
+
+def test_ends_are_of_the_last_round_and_of_all_seeds():
+    run = {"round": [0, 1], "x": [9.0, 1.0]}, {"round": [0, 1], "x": [-9.0, 3.0]}
+    runs = [SimpleNamespace(history=pd.DataFrame(r), config=SimpleNamespace(seed=s)) for s, r in enumerate(run)]
+    exact = pd.DataFrame({"round": [0, 1], "x": [9.0, 2.5]})
+    perfect = pd.DataFrame({"repeat": [0, 0, 1, 1], "round": [0, 1, 0, 1], "x": [9.0, 2.0, -9.0, 4.0]})
+    for history in (*(r.history for r in runs), exact):
+        history["share_0"] = 1.0
+    found = ends(Experiment({"mixed": runs}, {"mixed": exact}, {"mixed": perfect}), ["x"])
+    assert found.loc[("mixed", "x")].tolist() == [1.0, 2.0, 3.0, 2.5, 2.0, 4.0]
 
 
 def test_the_rewarded_group_must_hold_95_percent_in_every_seed():
