@@ -14,6 +14,7 @@ from lib.claims import (
     own_claims,
     story_claims,
     table,
+    taste_claims,
     tour_claims,
     toy_claims,
     worst_gap,
@@ -269,6 +270,15 @@ def test_what_the_explorer_claims_falls_with_what_it_rests_on():
     assert held([0.1, 0.9, 0.96], [0.1, 0.6, 0.5]) == [True, False, True]
     assert held([0.1, 0.9, 0.94], [0.1, 0.5, 0.6]) == [True, True, False]
     assert held([0.1, 0.9, 0.96], [0.1, 0.5, 0.96]) == [True, True, False]
+
+
+def test_the_curators_claims_are_about_most_clicks_and_say_how_many():
+    study = pd.DataFrame({"clicks": [8, 100], "agreement": [0.1, 0.9], "distance": [0.9, 0.1], "same_place": True})
+    assert [claim.holds for claim in taste_claims(study)] == [True, True]
+    assert all("100 clicks" in claim.statement for claim in taste_claims(study))
+    assert [claim.holds for claim in taste_claims(study.replace(0.9, 0.8))] == [False, True]
+    assert [claim.holds for claim in taste_claims(study.assign(distance=0.2))] == [True, False]
+    assert [claim.holds for claim in taste_claims(study.assign(same_place=False))] == [True, False]
 
 
 def test_a_real_line_lies_where_real_images_score():
