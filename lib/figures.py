@@ -20,6 +20,8 @@ K_COLOURS = {2: "#E69F00", 4: "#009E73", 16: "#CC79A7", math.inf: "#000000"}
 LETTERS = "ABCDEFGHIJKLMNOP"
 HEAT = "magma"
 SAVE_DPI = 150  # of a PNG
+TITLE, TOP = 0.25, "large"  # of a figure: its height in inches, its font size
+BENEATH = 1.9  # the control lies under the other arms, and wider, so that one sees both where they coincide
 
 
 def use_style() -> None:
@@ -45,6 +47,12 @@ def subplots(rows: int, columns: int, width: float, height: float, **options) ->
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def setting(k: float, lam: float, gamma: float | None = None) -> str:
+    """For a title: "K = 4, lambda = 1, gamma = 10" in symbols."""
+    named = {"K": k, r"\lambda": lam} | ({} if gamma is None else {r"\gamma": gamma})
+    return ", ".join(f"${name} = {x:g}$".replace("inf", r"\infty") for name, x in named.items())
+
+
 def heat_map(axis, field: np.ndarray, extent: float, power: float = 0.5) -> None:
     """One density on one axis."""
     box = (-extent, extent, -extent, extent)
@@ -57,6 +65,7 @@ def point_rows(
     rounds: Sequence[int],
     centres: Sequence[tuple[float, float]],
     r_min: float,
+    title: str = "",
     extent: float = 3.0,
 ) -> Figure:
     """Samples by round: a row for each arm, a column for each round; circles are the reward's flat top.
@@ -66,11 +75,12 @@ def point_rows(
         rounds: numbers of these rounds, for the titles.
         centres: the rewarded points.
         r_min: radius of the flat top around each.
+        title: over the figure.
         extent: half width of the square shown.
     """
-    figure, axes = subplots(
-        len(samples), len(rounds), 1.55 * len(rounds) + 0.3, 1.6 * len(samples) + 0.2, sharex=True, sharey=True
-    )
+    size = 1.55 * len(rounds) + 0.3, 1.6 * len(samples) + 0.2 + TITLE * bool(title)
+    figure, axes = subplots(len(samples), len(rounds), *size, sharex=True, sharey=True)
+    figure.suptitle(title, fontsize=TOP)
     for row, (arm, clouds) in zip(axes, samples.items(), strict=True):
         for axis, cloud in zip(row, clouds, strict=True):
             axis.scatter(*cloud.T, s=1.2, alpha=0.35, lw=0, color=ARM_COLOURS[arm], rasterized=True)
@@ -95,6 +105,7 @@ def curves(
     columns: dict[str, str],
     per_row: int = 3,
     finite: dict[str, pd.DataFrame] | None = None,
+    title: str = "",
 ) -> Figure:
     """Measured columns over rounds: mean over seeds, band from least to greatest, exact dynamics dashed.
 
@@ -104,21 +115,24 @@ def curves(
         columns: column -> axis label.
         per_row: panels in a row.
         finite: for each arm, histories of a perfect model on as many samples; least and greatest are dotted.
+        title: over the figure.
     """
     finite = finite or {}
     rows = -(-len(columns) // per_row)
-    figure, axes = subplots(rows, per_row, 2.5 * per_row, 2.1 * rows + 0.35, sharex=True)
+    figure, axes = subplots(rows, per_row, 2.5 * per_row, 2.1 * rows + 0.35 + TITLE * bool(title), sharex=True)
     for axis, (column, label) in zip(axes.flat, columns.items(), strict=False):
         for arm, history in histories.items():
             by_round = history.groupby("round")[column]
             colour = ARM_COLOURS[arm]
             axis.fill_between(by_round.min().index, by_round.min(), by_round.max(), color=colour, alpha=0.2, lw=0)
-            axis.plot(by_round.mean(), color=colour, marker="o", ms=2.5, lw=1.2, label=ARM_NAMES[arm])
+            z, size, width = (BENEATH, 4, 2.2) if arm == "control" else (2, 2.5, 1.2)
+            style = {"color": colour, "zorder": z}
+            axis.plot(by_round.mean(), marker="o", ms=size, lw=width, label=ARM_NAMES[arm], **style)
             if column in exact.get(arm, ()):
-                axis.plot(exact[arm]["round"], exact[arm][column], color=colour, ls="--", lw=1.0)
+                axis.plot(exact[arm]["round"], exact[arm][column], ls="--", lw=1.0, **style)
             if column in finite.get(arm, ()):
                 ends = finite[arm].groupby("round")[column].agg(["min", "max"])
-                axis.plot(ends, color=colour, ls=":", lw=0.9)
+                axis.plot(ends, ls=":", lw=0.9, **style)
         axis.set(ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in list(axes.flat)[len(columns) :]:
@@ -133,28 +147,36 @@ def curves(
     if finite:
         handles.append(mpl.lines.Line2D([], [], color="black", ls=":", lw=0.9))
         labels.append("perfect model")
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+    # As a title of its own it would lie on the legend.
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=TOP)
     return figure
 
 
 def departures(
-    panels: dict[str, tuple[str, dict[str, pd.DataFrame], pd.DataFrame]], labels: dict[str, str]
+    panels: dict[str, tuple[str, dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame]],
+    labels: dict[str, str],
+    title: str = "",
 ) -> Figure:
     """One panel a study: a column over rounds for several values of one setting, exact dynamics dashed.
 
     Args:
-        panels: title -> (column, {value of the setting: history}, exact history).
+        panels: heading -> (column, {value of the setting: history}, exact history, histories of a perfect model on
+            as many samples, of which least and greatest are dotted).
         labels: column -> axis label.
+        title: over the figure.
     """
-    figure, axes = subplots(1, len(panels), 3.4 * len(panels), 2.6)
-    for axis, (title, (column, histories, exact)) in zip(axes[0], panels.items(), strict=True):
+    figure, axes = subplots(1, len(panels), 4.6 * len(panels), 2.6 + TITLE * bool(title))
+    figure.suptitle(title, fontsize=TOP)
+    for axis, (heading, (column, histories, exact, finite)) in zip(axes[0], panels.items(), strict=True):
         colours = sns.color_palette("viridis", len(histories))
         for colour, (value, history) in zip(colours, histories.items(), strict=True):
             axis.plot(history["round"], history[column], color=colour, marker="o", ms=2.5, lw=1.2, label=value)
         axis.plot(exact["round"], exact[column], color="black", ls="--", lw=1.0, label="exact dynamics")
-        axis.set(title=title, xlabel="retraining round $t$", ylabel=labels[column])
+        ends = finite.groupby("round")[column].agg(["min", "max"])
+        axis.plot(ends, color="black", ls=":", lw=0.9, label=["perfect model", None])
+        axis.set(title=heading, xlabel="retraining round $t$", ylabel=labels[column])
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(loc="best", fontsize="small")
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
     return figure
 
 
@@ -263,10 +285,13 @@ def _arrow(figure: Figure, start: tuple[float, float], end: tuple[float, float],
     figure.add_artist(FancyArrowPatch(start, end, transform=figure.transFigure, **shape))
 
 
-def density_rows(fields: dict[str, Sequence[np.ndarray]], rounds: Sequence[int], extent: float) -> Figure:
+def density_rows(
+    fields: dict[str, Sequence[np.ndarray]], rounds: Sequence[int], extent: float, title: str
+) -> Figure:
     """p_t as heat maps, each on its own colour scale: a row for each arm, a column for each round."""
-    size = 1.55 * len(rounds) + 0.3, 1.65 * len(fields) + 0.2
+    size = 1.55 * len(rounds) + 0.3, 1.65 * len(fields) + 0.2 + TITLE
     figure, axes = subplots(len(fields), len(rounds), *size, sharex=True, sharey=True)
+    figure.suptitle(title, fontsize=TOP)
     for row, (arm, densities) in zip(axes, fields.items(), strict=True):
         for axis, density in zip(row, densities, strict=True):
             heat_map(axis, density, extent)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from lib.explorer import ROUNDS, Path
-from lib.figures import HEAT, LETTERS, subplots
+from lib.figures import HEAT, LETTERS, setting, subplots
 from lib.taste import Curator
 
 DPI = 96
@@ -21,6 +21,7 @@ FLOOR = -20.0  # rewards below this share a colour
 KL_RANGE = (1e-3, 1e2)  # nats
 REACH = 14.0  # pixels from the middle of a letter that count as on it: its disc, and a little for a shaky hand
 GAP = 0.65  # between the middles of two letters, in units of x: their discs do not touch
+ROOM = setting(math.inf, math.inf, 0)  # stands in for a title at first: no axis moves with what it says
 MEAN, START, LIMIT, BOUND = "#000000", "#0072B2", "#D55E00", "#0072B2"
 
 
@@ -46,7 +47,7 @@ class Stage:
         """The picture as it is now."""
         self.canvas.restore_region(self.still)
         for artist in self.moving:
-            artist.axes.draw_artist(artist)
+            (artist.axes or artist.get_figure()).draw_artist(artist)
         return png(np.asarray(self.canvas.buffer_rgba()))
 
     def display(self, x: float, y: float) -> tuple[float, float]:
@@ -57,7 +58,7 @@ class Stage:
 class LoopStage:
     """The explorer's picture: reward, density p_t, E[e^r] and KL over rounds."""
 
-    width, height = 10.4, 2.3  # inches
+    width, height = 10.4, 2.55  # inches
 
     def __init__(self, path: Path):
         figure, axes = subplots(1, 4, self.width, self.height)
@@ -74,15 +75,20 @@ class LoopStage:
         _over_rounds(mean, "$E_{p_t}[e^r]$", ylim=(-0.02, 1.05))
         _over_rounds(kl, "KL, nats", ylim=KL_RANGE)
         kl.set_yscale("log", nonpositive="mask")  # KL(p_0 || p_0) = 0 has no place
-        kl.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
-        lines = [self.mean, self.now, self.start, self.limit, self.bound]
-        self.stage = Stage(figure, [self.reward, self.density, *self.rings, self.title, *lines])
+        legend = kl.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
+        self.named = [legend.legend_handles[-1], legend.texts[-1]]  # the bound's
+        for part in self.named:
+            part.set_visible(False)
+        self.head = figure.suptitle(ROOM)
+        lines = [self.mean, self.now, self.start, self.limit, self.bound, *self.named]
+        self.stage = Stage(figure, [self.head, self.reward, self.density, *self.rings, self.title, *lines])
 
     def png(self, path: Path, t: int) -> bytes:
         """A path with round t brought out."""
         curves = path.curves
         self.reward.set_data(path.reward)
         self.density.set_data(_stretched(path.densities[t]))
+        self.head.set_text(_head(path, t))
         self.title.set_text(rf"density $p_{{{t}}}$")
         for ring in self.rings:
             ring.set_center(path.setting.centre)
@@ -93,6 +99,8 @@ class LoopStage:
         self.limit.set_data(curves["round"], curves["kl_limit"])
         bounded = 0 < path.bound < math.inf
         self.bound.set_data([0, ROUNDS] if bounded else [], [path.bound] * 2 if bounded else [])
+        for part in self.named:
+            part.set_visible(bounded)
         return self.stage.png()
 
     def panel(self, x: float, y: float) -> Axes | None:
@@ -109,7 +117,7 @@ class LoopStage:
 class MenuStage:
     """The curator's picture: a menu on the density, the reward learned so far, the density one round on."""
 
-    width, height = 8.4, 2.9  # inches
+    width, height = 8.4, 3.15  # inches
 
     def __init__(self, curator: Curator):
         figure, axes = subplots(1, 3, self.width, self.height)
@@ -124,7 +132,8 @@ class MenuStage:
         disc = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": START}
         (self.leaders,) = axes[0, 0].plot([], [], "o-", ms=3, lw=1.0, color="white", markevery=3)
         self.letters = [axes[0, 0].text(0, 0, LETTERS[i], bbox=disc, **style) for i in range(curator.k)]
-        self.stage = Stage(figure, [*self.images, self.leaders, *self.letters])
+        self.head = figure.suptitle(ROOM)
+        self.stage = Stage(figure, [self.head, *self.images, self.leaders, *self.letters])
 
     def png(self, curator: Curator) -> bytes:
         """The curator's menu, taste and next round as they stand."""
@@ -132,6 +141,7 @@ class MenuStage:
         now, reward, after = (x.reshape(square) for x in (curator.path[-1], curator.reward, curator.after()))
         span = float(np.ptp(reward))
         relative = (reward - reward.min()) / span if span > 0 else np.full_like(reward, 0.5)
+        self.head.set_text(_told(curator))
         for image, field in zip(self.images, (_stretched(now), relative, _stretched(after)), strict=True):
             image.set_data(field)
         points = curator.cells.points[curator.menu()]
@@ -200,11 +210,16 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def _words(path: Path) -> str:
-    def number(value: float) -> str:
-        return r"\infty" if math.isinf(value) else f"{value:g}"
+    return setting(path.setting.k, path.setting.lam, path.setting.gamma)
 
-    s = path.setting
-    return rf"$K={number(s.k)},\ \lambda={number(s.lam)},\ \gamma={s.gamma:g}$"
+
+def _head(path: Path, t: int) -> str:
+    return f"{_words(path)}, round {t}"
+
+
+def _told(curator: Curator) -> str:
+    clicks, rounds = len(curator.chosen), len(curator.path) - 1
+    return f"{setting(curator.k, curator.lam)}, {clicks} clicks, round {rounds}"
 
 
 def _stretched(density: np.ndarray) -> np.ndarray:

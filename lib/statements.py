@@ -1,7 +1,8 @@
 """The statements of arXiv:2407.09499 measured on the exact dynamics: a row a round, bound beside value.
 
-No network and no sampling: the toys' laws on a grid for the lemmas and Theorems 2.1, 2.3 and 2.4, two atoms for
-the threshold of Theorem 2.4. Theorem 2.2 needs a parametric family and lives in `lib.parametric`.
+No network and no sampling: the toys' laws on a grid for the lemmas and Theorems 2.1, 2.3 and 2.4, on rings around
+mu* for the tail of Theorem 2.1, two atoms for the threshold of Theorem 2.4. Theorem 2.2 needs a parametric family
+and lives in `lib.parametric`.
 """
 
 import math
@@ -20,6 +21,8 @@ from lib.seeds import derive
 
 GAP = 60.0  # between the two rewards of `threshold`: e^-60 is nothing beside 1 in float64
 SETTLED = 1e-9  # a relative change of p(A) in one round below this counts as arrived
+SHELLS, INSIDE, ANGLES = 500, 100, 128  # rings around A, circles in it, points on each; doubled, 0.1 % changes
+NEAREST, FARTHEST = 1e-5, 6.0  # outer edges of the first and the last ring, from the rim of A
 PATIENCE = 20_000  # rounds after which `threshold` stops waiting; its slowest setting here needs about 7,000
 
 
@@ -140,6 +143,57 @@ def pure_loop(scenes: dict[str, Scene], ks: Sequence[float], rounds: int) -> pd.
     return pd.DataFrame(rows)
 
 
+def shells(data: toy.Toy) -> tuple[np.ndarray, np.ndarray]:
+    """p_0 by the distance from mu*, all that the distance reward depends on.
+
+    Which cells of a square grid lie just outside A is an accident of the grid, and the end of the loop hangs on
+    them; rings can be as narrow there as the end asks for.
+
+    Returns:
+        Distance from the rim of A, (SHELLS + 1,), 0 for A itself; and the mass there, summing to 1.
+    """
+    edges = np.concatenate([[0.0], np.geomspace(NEAREST, FARTHEST, SHELLS)])
+    beyond = (edges[1:] + edges[:-1]) / 2
+    inside = data.r_min * (np.arange(INSIDE) + 0.5) / INSIDE
+    top = data.r_min * _on_circles(data, inside).mean()
+    mass = np.concatenate([[top], _on_circles(data, data.r_min + beyond) * np.diff(edges)])
+    return np.concatenate([[0.0], beyond]), mass / mass.sum()
+
+
+def rim_constant(data: toy.Toy, gamma: float, top: float) -> float:
+    """Where t (K-1)/K KL(p* || p_t) goes in the curated-only loop, for every K.
+
+    Late in the loop p_t / p_0 falls with the distance s from A like e^{-gamma s t (K-1)/K}, so the mass outside A,
+    and with it KL, is (p_0 on the rim of A, per unit of width) / (gamma t (K-1)/K P_0(A)).
+
+    Args:
+        data: the toy.
+        gamma: slope of its reward, > 0.
+        top: P_0(A).
+    """
+    return float(_on_circles(data, np.array([data.r_min]))[0] / (gamma * top))
+
+
+def collapse(gamma: float, ks: Sequence[float], rounds: int) -> pd.DataFrame:
+    """Theorem 2.1 along the curated-only loop on `shells`: for each data set, K and round t >= 0 a row.
+
+    Returns:
+        Columns data, k, round, kl = KL(p* || p_t), rescaled = t (K-1)/K kl, limit = `rim_constant`.
+    """
+    rows = []
+    for name, make in toy.TOYS.items():
+        data = make()
+        beyond, mass = shells(data)
+        reward, limit = population.Rewards(-gamma * beyond), rim_constant(data, gamma, mass[0])
+        for k in ks:
+            share = 1.0 if math.isinf(k) else (k - 1) / k
+            for t, prob in enumerate(population.trajectory(mass, reward, k, rounds)):
+                kl = -math.log(prob[0])  # the loop keeps the shape of p_0 on A
+                row = {"data": name, "k": k, "round": t, "kl": kl}
+                rows.append(row | {"rescaled": t * share * kl, "limit": limit})
+    return pd.DataFrame(rows)
+
+
 def mixed_loop(scenes: dict[str, Scene], settings: Iterable[tuple[int, float]], rounds: int) -> pd.DataFrame:
     """Theorems 2.3 and 2.4 along the loop with real data.
 
@@ -205,6 +259,15 @@ def threshold(ks: Sequence[int], pressures: Sequence[float], shares: Sequence[fl
 def tail_slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Slope of log y over log x by least squares: -1 for y ~ 1/x."""
     return float(np.polyfit(np.log(np.asarray(x)), np.log(np.asarray(y)), 1)[0])
+
+
+def _on_circles(data: toy.Toy, radius: np.ndarray) -> np.ndarray:
+    """Probability of the data per unit of radius on circles around mu*: (n,) -> (n,)."""
+    angle = 2 * math.pi * np.arange(ANGLES) / ANGLES
+    way = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points = np.array(data.centre) + radius[:, None, None] * way
+    density = data.density(points.reshape(-1, 2)).reshape(len(radius), ANGLES)
+    return 2 * math.pi * radius * density.mean(axis=1)
 
 
 def _settle(ref: np.ndarray, reward: population.Rewards, k: int, lam: float) -> tuple[np.ndarray, int]:

@@ -133,10 +133,10 @@ products.stored("02_samples", "quick")
 # paper held, of those checked, at each profile with recorded results. A claim often stands for one figure or one
 # theorem at one setting; "ours" are expectations of this project that the paper does not state. At `quick`, the
 # rows on CIFAR-10 are about the digits that stand in for it. "By chance" in a claim is what drawing a finite
-# number of samples does by itself (section 7): on the toys, as far as the furthest of twenty loops of a perfect
-# model; on images we simulate many sets of loops of a perfect model without choice, each set as large as ours, and
-# take the loss of entropy of the most uneven loop, or the distance of the two furthest, which one set in twenty
-# exceeds.
+# number of samples does by itself (section 7): we simulate many sets of loops of a perfect model without choice,
+# each set as large as ours, and take what one set in twenty exceeds; on the toys the change of the rewarded share
+# where it is largest, or the distance to the exact shares of the furthest loop; on images the loss of entropy of
+# the most uneven loop, or the distance of the two furthest.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
@@ -144,10 +144,10 @@ says = {
     "Fig. 1": "people choose by Luce's rule",
     "Lemma 2.1": "large menus: each round tilts the law by e^r, as RLHF with a KL penalty does",
     "Lemma 2.2": "curated only: E[e^r] rises every round, Var[e^r] vanishes",
-    "Toy figures": "curated only, one mode is left; with real data all stay",
+    "Toy figures": "curated only, what is liked takes over; with real data all stay",
     "Thm 2.1": "curated only: the law collapses onto the set where the reward is highest",
     "Thm 2.2": "real data hold a good enough parametric model near its best fit",
-    "Thm 2.3": "with real data, E[e^r] still ends above its start",
+    "Thm 2.3": "with real data, E[e^r] stays above its start in every round",
     "Thm 2.4": "with enough real data the law stays near them: a bound on KL",
     "CIFAR-10, airplane": "one liked class takes over; quality suffers",
     "CIFAR-10, confidence": "a reward that names no class still makes classes uneven; real data prevent it",
@@ -169,8 +169,8 @@ products.listing(held.reindex([x for x in order if x in held.index]).rename_axis
 products.listing(products.tally(recorded, "notebook").rename_axis("notebook").reset_index())
 
 # %% [markdown]
-# And what did *not* come out, with its numbers by profile. These rows are the reason to run experiments: each
-# notebook says what it takes the cause to be.
+# And what did *not* come out, with its numbers by profile. These rows are the reason to run experiments: where a
+# notebook knows a cause, it names it.
 
 # %%
 missed = recorded[recorded["ours"] != "holds"]
@@ -235,8 +235,8 @@ for name in lacking:
 #   and greatest of twenty such loops. Geneticists call it drift: gene frequencies wander so in a small population
 # - **model error**: what moves in a trained loop beyond choice and chance
 # - **law**: probability distribution
-# - **collapse**: the law ends on a small set, here the top level set of the reward; the entropy of shares and
-#   $\mathrm{Var}[e^r]$ vanish, while inside the set the law keeps its shape
+# - **collapse**: the law ends on a small set, here the top level set of the reward, in which it keeps its shape;
+#   $\mathrm{Var}[e^r]$ vanishes, and the entropy of shares falls to that of $p^*$ (0 if the set lies in one group)
 # - **DDPM**: denoising diffusion model: learns to remove noise step by step; our generator for points
 # - **OT-CFM**: optimal-transport conditional flow matching: learns the velocity that carries noise to data along
 #   nearly straight lines; our generator for images

@@ -143,8 +143,8 @@ controls.show(controls.TasteExplorer)
 # as in section 2). The loop takes five rounds with what was learned, and we compare with five rounds of the true
 # reward.
 #
-# **Expected:** with a hundred clicks the learned reward has nearly the shape of the true one, and the loop ends in
-# the same place. With eight, it may end anywhere: the loop amplifies what it was told, errors included.
+# **Expected:** the more clicks, the nearer the learned reward comes to the true one, and the loop to its end. With
+# eight, it may end anywhere: the loop amplifies what it was told, errors included.
 
 # %%
 study = taste.study(clicks=(8, 25, 100), seeds=range(seed, seed + 3), gamma=2.0, rounds=5)
@@ -159,12 +159,13 @@ products.figure(fig, "08_clicks", profile, seed=seed, numbers=study, alt=alt)
 # *Three curators at each number of clicks; the lines join their means.*
 
 # %%
-few = study[study["clicks"] == study["clicks"].min()]
-Markdown(
-    f"With {few['clicks'].iloc[0]} clicks the learned reward agrees with the true one to "
-    f"{few['agreement'].min():.2f} or better, and {int((~few['same_place']).sum())} of {len(few)} loops end "
-    "around another mode or arc."
-)
+lines = [
+    f"- With {clicks} clicks the learned reward agrees with the true one to {some['agreement'].min():.2f} or "
+    f"better; {int((~some['same_place']).sum())} of {len(some)} loops end around another mode or arc, and the "
+    f"distance to the true end is at most {some['distance'].max():.2f}."
+    for clicks, some in study.groupby("clicks")
+]
+Markdown("\n".join(lines))
 
 # %% [markdown]
 # `agreement` is the correlation of learned and true reward under $p_0$, `distance` the total variation distance
@@ -172,10 +173,12 @@ Markdown(
 #
 # ## 4. Caption, and where we differ from the paper
 #
-# **Finding.** Any preference, strong or mild, common or rare, takes the whole model if it alone picks the training
-# data; real data stop that. And a handful of clicks does not yet say reliably where a loop will go. With 100
-# clicks all six loops end around the right mode or arc, but one on the moons is still 0.16 off in shares, just
-# outside our limit; we have not traced why.
+# **Finding.** In all four stories without real data, with a preference strong or mild, common or rare,
+# $\mathbb{E}[e^r]$ is within 2 % of its top after 15 rounds; in the one with real data it stays at little more
+# than half of it. And eight clicks do not yet say reliably where a loop will go. With 25 all six loops end around
+# the right mode or arc already, with shares at most 0.11 off. A hundred clicks bring the learned reward nearer to
+# the true one, but not the end on the moons: one of the three curators there is 0.16 off in shares, just outside
+# our limit; we have not traced why.
 #
 # **Where we differ.** The paper assumes that everyone chooses by one reward, that the loop sees infinitely many
 # choices, and that $p_0$ reaches every neighbourhood of what is liked most (Assumption 2.1). The exact loop finds

@@ -37,6 +37,7 @@ import math
 
 import pandas as pd
 import torch
+from IPython.display import Markdown
 from sklearn.datasets import load_iris
 
 from lib import claims, experiments, figures, products, profiles
@@ -81,14 +82,15 @@ def three_arms(task: Task, n_keep: int = 750, rounds: int = 6) -> experiments.Ex
     return experiments.Experiment(runs, exact, chance)
 
 
-def curves(experiment: experiments.Experiment, name: str, alt: str):
+def curves(experiment: experiments.Experiment, name: str, words: str, alt: str):
     columns = {
         "mean_reward": "mean reward $E[r]$",
         "entropy": "entropy (nats)",
         "tv_to_exact": "TV to exact shares",
     }
     histories = {arm: experiment.histories(arm) for arm in experiment.runs}
-    fig = figures.curves(histories, experiment.exact, columns, finite=experiment.finite)
+    about = f"{words}, {figures.setting(settings.toy.k, settings.toy.lam)}, profile {settings.name}, seed {seed}"
+    fig = figures.curves(histories, experiment.exact, columns, finite=experiment.finite, title=about)
     numbers = experiments.long_table(experiment)
     return products.figure(fig, name, settings, seed=seed, numbers=numbers, alt=alt, run=experiment.provenance)
 
@@ -142,14 +144,15 @@ products.figure(fig, "09_ring", settings, seed=seed, numbers=points, alt=alt, ru
 
 # %%
 alt = "Mean reward, entropy of shares and distance to the exact shares over six rounds, three arms on the ring."
-curves(on_ring, "09_two_tastes", alt)
+curves(on_ring, "09_two_tastes", "two tastes on a ring", alt)
 
 # %% [markdown]
 # Dashed is the exact prediction, dotted the least and greatest of twenty loops of a perfect model on as many
-# samples. (The control's first point is measured on $K$ times fewer samples.) Which of the two places gains is
-# left to chance: the reward cannot tell them apart, so nothing brings a lost balance back. A crowd in which half
-# like one place and half the other is another matter: its choices follow no single reward (Zhao, Fu and Pham,
-# 2025).
+# samples. (The control's first point is measured on $K$ times fewer samples.) The distance to the exact shares
+# starts at exactly 0, here and below, since the prediction starts from these very samples of $p_0$. Which of the
+# two places gains is left to chance: the reward cannot tell them apart, so nothing brings a lost balance back. A
+# crowd in which half like one place and half the other is another matter: its choices follow no single reward
+# (Zhao, Fu and Pham, 2025).
 #
 # ## 2. Your own generator: no network
 #
@@ -199,12 +202,22 @@ widths = by_kernels.histories("control")[["round", "variance"]]
 widths.assign(expected=widths.variance[0] + 0.15**2 * widths["round"]).set_index("round").round(3)
 
 # %%
-alt = "The same curves for the kernel density estimate: the loop collapses as the exact prediction does."
-curves(by_kernels, "09_kernels", alt)
+alt = "The same curves for the kernel density estimate: the loop collapses nearly as the exact prediction does."
+curves(by_kernels, "09_kernels", "kernels on the ring", alt)
+
+# %%
+ends, chance = by_kernels.histories("curated").iloc[-1], by_kernels.finite["curated"].query("round == round.max()")
+exact = by_kernels.exact["curated"].iloc[-1]
+Markdown(
+    f"The shares come near the prediction, but a little less near than chance allows: curated only, they end "
+    f"{ends.tv_to_exact:.3f} from it, and the furthest of twenty perfect loops {chance.tv_to_exact.max():.3f}; "
+    f"their entropy ends at {ends.entropy:.3f}, exact {exact.entropy:.3f}, that of perfect loops at most at "
+    f"{chance.entropy.max():.3f}."
+)
 
 # %% [markdown]
-# The shares follow the prediction, the mean reward stays below it: each round's noise throws points off the liked
-# spots again, and the exact prediction knows nothing of that noise.
+# The mean reward stays below the prediction, too: each round's noise throws points off the liked spots again, some
+# of them into the next eighth of the ring, and the exact prediction knows nothing of that noise.
 #
 # ## 3. Your own data: a table
 #
@@ -239,20 +252,32 @@ pd.DataFrame(ends).T.set_axis([*iris.target_names, "petal length"], axis=1).roun
 
 # %%
 alt = "The same curves for irises: curated only, the mean petal length rises and one species is left."
-curves(on_irises, "09_irises", alt)
+curves(on_irises, "09_irises", "irises", alt)
 
 # %% [markdown]
 # The reward has no upper end here: petals longer than any real one are liked even more, and the kernels' noise
 # invents them. The exact prediction, which can only reweight the flowers of $p_0$, falls behind the curated-only
-# loop's mean reward for that reason; the shares of species agree.
-#
+# loop's mean reward for that reason. The shares of its species agree within chance. With real data they agree a
+# little less well:
+
+# %%
+tables = on_irises.histories("mixed"), on_irises.finite["mixed"]
+off, chance = (table.groupby("round")["tv_to_exact"].max() for table in tables)
+worst = (off - chance).idxmax()
+Markdown(
+    f"In {(off > chance).sum()} of {len(off)} rounds they are further off than the furthest of twenty perfect "
+    f"loops, most of all in round {worst}: {off[worst]:.3f} against {chance[worst]:.3f}."
+)
+
+# %% [markdown]
 # ## 4. Does it collapse?
 #
 # Four numbers tell, each at the start and at the end: the mean reward (what people get), the entropy of the shares
 # and the groups with at least 1 % (what is left), and the distance from the exact shares (whether that is due to
 # the choices). A collapse by curation shows in the first row of each block and not in the other two. What moves in
 # the control too is chance or the generator's own error; here its shares end within the dots of all three figures,
-# so chance alone can explain them. (No dots are drawn for the control's mean reward.)
+# so chance alone can explain them. (No dots are drawn for the control's mean reward.) The last column starts at 0
+# by construction.
 
 # %%
 everything = {"two tastes": on_ring, "kernels": by_kernels, "irises": on_irises}

@@ -6,7 +6,19 @@ import pandas as pd
 import pytest
 
 from lib import experiments, image_claims, image_figures
-from lib.claims import Claim, explorer_claim, own_claims, story_claims, table, tour_claims, toy_claims, worst_gap
+from lib.claims import (
+    Claim,
+    by_chance,
+    ends,
+    explorer_claim,
+    own_claims,
+    story_claims,
+    table,
+    taste_claims,
+    tour_claims,
+    toy_claims,
+    worst_gap,
+)
 from lib.experiments import Experiment
 
 COLLAPSE, TAKEN, RISE, VARIANCE, SURVIVAL, GAIN, CONTROL, TRACKS_CURATED, TRACKS_MIXED, CHANCE = range(10)
@@ -25,7 +37,7 @@ def histories():
         "curated": history([0.1, 0.5, 0.95, 0.94], [0.1, 0.2, 0.05, 0.01], [8, 5, 2, 1], [0.125, 0.5, 0.95, 1.0]),
         "mixed": history([0.1, 0.3, 0.29, 0.3], [0.1] * 4, [8] * 4, [0.125, 0.3, 0.3, 0.31]),
         "control": history([0.1] * 4, [0.1] * 4, [8] * 4, [0.125, 0.12, 0.15, 0.13]).assign(
-            share_0=0.5, share_1=0.5
+            share_0=0.125, share_1=0.875
         ),
     }
 
@@ -39,9 +51,10 @@ def verdicts(change=None, *, seeds=2, change_seed=1):
             arm, column, row, value = change
             own[arm].loc[row, column] = value
         for arm in runs:
-            runs[arm].append(SimpleNamespace(history=own[arm], config=SimpleNamespace(seed=seed)))
-    chance = {"control": pd.DataFrame({"round": range(4), "repeat": 0, "tv_to_exact": [0.0, 0.01, 0.02, 0.03]})}
-    return [claim.holds for claim in toy_claims(Experiment(runs, exact, chance), 8, separate=True)]
+            config = SimpleNamespace(seed=seed, rounds=3, n_keep=1000, n_pool=1000, menus="disjoint")
+            runs[arm].append(SimpleNamespace(history=own[arm], config=config))
+    data = SimpleNamespace(n_groups=8, rewarded=0)
+    return [claim.holds for claim in toy_claims(Experiment(runs, exact), data, separate=True)]
 
 
 def test_every_claim_holds_where_it_should():
@@ -59,14 +72,16 @@ def test_every_claim_holds_where_it_should():
         (RISE, ("curated", "mean_exp_reward", 3, math.nan)),
         (VARIANCE, ("curated", "var_exp_reward", 3, 0.03)),
         (SURVIVAL, ("mixed", "live_groups", 1, 7)),
+        (GAIN, ("mixed", "mean_exp_reward", 1, 0.05)),
         (GAIN, ("mixed", "mean_exp_reward", 3, 0.1)),
         (GAIN, ("mixed", "mean_exp_reward", 3, math.nan)),
-        (CONTROL, ("control", "rewarded_share", 3, 0.23)),
+        (CONTROL, ("control", "rewarded_share", 3, 0.2)),
+        (CONTROL, ("control", "rewarded_share", 3, 0.05)),
         (TRACKS_CURATED, ("curated", "rewarded_share", 1, 0.56)),
         (TRACKS_CURATED, ("curated", "rewarded_share", 1, 0.44)),
         (TRACKS_CURATED, ("curated", "rewarded_share", 1, math.nan)),
         (TRACKS_MIXED, ("mixed", "rewarded_share", 2, 0.36)),
-        (CHANCE, ("control", "share_1", 3, 0.58)),  # twice the distance: the hand-made shares need not sum to 1
+        (CHANCE, ("control", "share_1", 3, 1.0)),  # twice the distance: the hand-made shares need not sum to 1
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
@@ -83,13 +98,42 @@ def test_a_claim_falls_with_the_fact_it_rests_on_and_no_other_does(claim, change
         ("curated", "mean_exp_reward", 3, 0.91),
         ("curated", "live_groups", 2, 3),
         ("curated", "rewarded_share", 1, 0.54),
-        ("control", "rewarded_share", 3, 0.05),
-        ("mixed", "mean_exp_reward", 1, 0.05),
-        ("control", "share_1", 3, 0.55),
+        ("control", "rewarded_share", 3, 0.09),
+        ("mixed", "mean_exp_reward", 2, 0.2),
+        ("control", "share_1", 3, 0.93),
     ],
 )
 def test_what_is_not_claimed_may_happen(change):
     assert verdicts(change) == [True] * 10
+
+
+@pytest.mark.parametrize("menus", ["disjoint", "resample"])
+def test_by_chance_is_what_one_set_of_perfect_loops_in_twenty_exceeds(menus):
+    config = SimpleNamespace(rounds=4, n_keep=500, n_pool=500, menus=menus)
+    exact = pd.DataFrame({"round": range(5), "share_0": 0.3, "share_1": 0.7})
+    once, three = (
+        by_chance(Experiment({"control": [SimpleNamespace(config=config)] * n}, {"control": exact}), 0)
+        for n in (1, 3)
+    )
+    # Each round of draws adds p (1 - p) / n to the variance of a share, each measurement as much.
+    draws = {"disjoint": 4, "resample": 8}[menus]
+    spread = np.sqrt(0.3 * 0.7 / 500 * np.array([draws + 2, draws + 1]))
+    assert (once.change, once.apart) == pytest.approx(tuple(1.96 * spread), rel=0.03)
+    assert once.mean == once.apart
+    assert once.usual == pytest.approx(three.usual, rel=0.03) == pytest.approx(0.798 * spread[1], rel=0.03)
+    assert three.usual < three.mean < three.apart
+    assert (three.change, three.apart) == pytest.approx(tuple(2.39 * spread), rel=0.03)
+
+
+def test_ends_are_of_the_last_round_and_of_all_seeds():
+    run = {"round": [0, 1], "x": [9.0, 1.0]}, {"round": [0, 1], "x": [-9.0, 3.0]}
+    runs = [SimpleNamespace(history=pd.DataFrame(r), config=SimpleNamespace(seed=s)) for s, r in enumerate(run)]
+    exact = pd.DataFrame({"round": [0, 1], "x": [9.0, 2.5]})
+    perfect = pd.DataFrame({"repeat": [0, 0, 1, 1], "round": [0, 1, 0, 1], "x": [9.0, 2.0, -9.0, 4.0]})
+    for history in (*(r.history for r in runs), exact):
+        history["share_0"] = 1.0
+    found = ends(Experiment({"mixed": runs}, {"mixed": exact}, {"mixed": perfect}), ["x"])
+    assert found.loc[("mixed", "x")].tolist() == [1.0, 2.0, 3.0, 2.5, 2.0, 4.0]
 
 
 def test_the_rewarded_group_must_hold_95_percent_in_every_seed():
@@ -236,6 +280,15 @@ def test_what_the_explorer_claims_falls_with_what_it_rests_on():
     assert held([0.1, 0.9, 0.96], [0.1, 0.6, 0.5]) == [True, False, True]
     assert held([0.1, 0.9, 0.94], [0.1, 0.5, 0.6]) == [True, True, False]
     assert held([0.1, 0.9, 0.96], [0.1, 0.5, 0.96]) == [True, True, False]
+
+
+def test_the_curators_claims_are_about_most_clicks_and_say_how_many():
+    study = pd.DataFrame({"clicks": [8, 100], "agreement": [0.1, 0.9], "distance": [0.9, 0.1], "same_place": True})
+    assert [claim.holds for claim in taste_claims(study)] == [True, True]
+    assert all("100 clicks" in claim.statement for claim in taste_claims(study))
+    assert [claim.holds for claim in taste_claims(study.replace(0.9, 0.8))] == [False, True]
+    assert [claim.holds for claim in taste_claims(study.assign(distance=0.2))] == [True, False]
+    assert [claim.holds for claim in taste_claims(study.assign(same_place=False))] == [True, False]
 
 
 def test_a_real_line_lies_where_real_images_score():

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from lib import animation, controls, explorer, population, stage, taste
+from lib import animation, controls, explorer, figures, population, stage, taste
 from lib.checks import BadInput
 
 SMALL = {"size": 32, "rounds": 4}
@@ -55,6 +55,28 @@ def test_the_picture_follows_the_path_and_comes_back():
     a, b, c = (pixels(picture.png(path, t)) for path, t in ((first, 0), (second, 3), (first, 0)))
     assert np.count_nonzero(a != b) > 1000
     np.testing.assert_array_equal(a, c)  # nothing of the second is left on the first
+
+
+def test_the_picture_names_what_it_shows_and_no_bound_that_is_not_drawn():
+    free, bounded = explorer.path(explorer.Setting(lam=1.0)), explorer.path(explorer.Setting(lam=0.25))
+    picture = stage.LoopStage(free)
+    seen = {}
+    for path, t in ((free, 3), (bounded, 2)):
+        seen[t] = pixels(picture.png(path, t))
+        assert picture.head.get_text() == f"{figures.setting(4, path.setting.lam, 10.0)}, round {t}"
+    for part in picture.named:
+        across, up = part.get_window_extent().get_points().T.astype(int)
+        box = slice(len(seen[2]) - up[1] - 2, len(seen[2]) - up[0] + 2), slice(*across)
+        assert seen[2][box].min() < 100
+        assert seen[3][box].min() == 255
+    lies = [drawn.reward.axes.get_position().bounds for drawn in (picture, stage.LoopStage(bounded))]
+    assert lies[0] == lies[1]  # a pixel is one point at every setting
+    curator = taste.Curator()
+    menu = stage.MenuStage(curator)
+    curator.click(0)
+    curator.take_round()
+    menu.png(curator)
+    assert menu.head.get_text() == f"{figures.setting(4, math.inf)}, 1 clicks, round 1"
 
 
 def test_every_slider_redraws(monkeypatch):

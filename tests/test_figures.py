@@ -36,6 +36,35 @@ def test_solid_is_measured_dashed_is_exact_and_arms_have_their_names():
         ]
 
 
+def test_a_title_says_the_setting_and_stands_over_the_figure():
+    assert figures.setting(4, np.inf, 0.5) == r"$K = 4$, $\lambda = \infty$, $\gamma = 0.5$"
+    assert figures.setting(4, 1.0) == r"$K = 4$, $\lambda = 1$"
+    table = pd.DataFrame({"round": [0, 1], "seed": 0, "repeat": 0, "x": [1.0, 2.0]})
+    drawn = figures.curves({"curated": table}, {}, {"x": "x"}, title="a setting")
+    assert drawn.legends[0].get_title().get_text() == "a setting"
+    above = (
+        figures.departures({"h": ("x", {2: table}, table, table)}, {"x": "x"}, "a setting"),
+        figures.density_rows({"curated": [np.eye(4)]}, [0], 1.0, "a setting"),
+        figures.point_rows({"curated": [np.eye(2)]}, [0], [(0, 0)], 0.5, "a setting"),
+    )
+    assert [figure.get_suptitle() for figure in above] == ["a setting"] * 3
+
+
+def test_dotted_beside_a_study_is_what_a_perfect_model_does():
+    table = pd.DataFrame({"round": [0, 1], "x": [1.0, 2.0]})
+    chance = pd.concat([table, table.assign(x=[0.5, 3.0])])
+    [axis] = figures.departures({"h": ("x", {2: table}, table, chance)}, {"x": "x"}).axes
+    dotted = [line.get_ydata().tolist() for line in axis.lines if line.get_linestyle() == ":"]
+    assert dotted == [[0.5, 2.0], [1.0, 3.0]]
+
+
+def test_an_arm_shows_where_the_control_coincides():
+    table = pd.DataFrame({"round": [0, 1], "seed": 0, "x": [8, 8]})
+    mixed, control = figures.curves({"mixed": table, "control": table}, {}, {"x": "x"}).axes[0].lines
+    assert control.get_linewidth() > 1.5 * mixed.get_linewidth()
+    assert control.get_zorder() < mixed.get_zorder()
+
+
 def test_classes_that_go_furthest_have_their_colours():
     far = dict(zip(range(6), (0.01, 0.3, 0.02, 0.2, 0.4, 0.1), strict=True))
     table = pd.DataFrame(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import population, statements
+from lib import population, statements, toy
 
 SCENES = statements.scenes(48, 10.0)
 
@@ -58,6 +58,26 @@ def test_pure_loop_columns_match_their_definitions():
     assert line["bound"][2] == pytest.approx(population.lemma_2_2_gain(path[1], scene.reward, 3))
     # KL(p* || p) = -log p(A), since the loop keeps the shape of p_0 on A
     assert line["kl"][4] == pytest.approx(-math.log(path[4][scene.reward == 0].sum()), rel=1e-9)
+
+
+def test_shells_hold_what_a_fine_grid_holds():
+    for scene in statements.scenes(300, 10.0).values():
+        beyond, mass = statements.shells(scene.data)
+        assert mass.sum() == pytest.approx(1.0)
+        assert mass[0] == pytest.approx(scene.cells.prob[scene.reward == 0].sum(), rel=0.01)
+        mean = population.exp_reward_moments(mass, -10.0 * beyond)[0]
+        assert mean == pytest.approx(population.exp_reward_moments(scene.cells.prob, scene.reward)[0], rel=0.005)
+
+
+def test_the_collapse_ends_at_the_constant_of_its_rim():
+    table = statements.collapse(10.0, (2, 16), 200)
+    assert sorted(table["round"].unique()) == list(range(201))
+    last = table[table["round"] == 200]
+    np.testing.assert_allclose(last["rescaled"], last["limit"], rtol=0.03)
+    gaussians = last[last["data"] == "gaussians"]["limit"].iloc[0]
+    s, r = toy.MODE_STD, 0.5  # the rewarded mode alone: a Rayleigh law, whose rim and mass are known
+    alone = r / s**2 * math.exp(-(r**2) / (2 * s**2)) / (10 * (1 - math.exp(-(r**2) / (2 * s**2))))
+    assert gaussians == pytest.approx(alone, rel=0.2)  # the neighbouring modes reach the rim a little
 
 
 def test_mixed_loop_starts_after_one_round_and_carries_both_bounds():
