@@ -15,8 +15,7 @@ from lib.seeds import derive
 from lib.statements import tail_slope
 from lib.toy import Toy
 
-DRIFTS = 0.1  # rise of a share without choice that ten rounds of drawing a few thousand samples do not explain
-LEVEL = 0.95  # "by chance" is what this share of sets of a perfect model's loops stays within
+LEVEL = 0.95  # "by chance" is what this share of sets of loops stays within in which nothing but chance is at work
 TRACKS = 0.05  # largest distance of a share from its exact value that we call agreement
 FAR = 0.15  # total variation distance: twice that of the furthest of twenty perfect loops that keep 750 a round
 RARE = 1e-6  # a rewarded set of at most this share counts as rare

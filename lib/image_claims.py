@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 
 from lib import finite
-from lib.claims import TRACKS, Claim
+from lib.claims import LEVEL, TRACKS, Claim
 from lib.experiments import Loops
 from lib.metrics import entropy, total_variation
 
 NOISE = 0.05  # nats of entropy that we still call unchanged (ten classes: 2.30 when even)
-LEVEL = 0.95  # "more than chance" is more than this share of loops in which nothing but chance is at work
 RISE = 0.02  # of gamma: what we call a rise of the mean reward; less may be rounding, amplified by the loop
 TAKEN = 0.9  # the share from which a class has taken over; the paper says "towards 1"
 STABLE = 1.5  # factor up to which a distance counts as stable
