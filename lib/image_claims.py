@@ -161,17 +161,16 @@ def bias_claims(experiment: Loops, judge: str, gamma: float, n_keep: int, menus:
 def _uneven(curated: pd.DataFrame, control: pd.DataFrame, source: str, chance: float) -> list[Claim]:
     """Class entropy lost with and without choice, against what a perfect model loses by chance."""
     lost, alone = _fall(curated), _fall(control)
-    several = "the runs lose, in the mean," if len(lost) > 1 else "the run loses"
     spread = [f" ({each.min():.3f} to {each.max():.3f})" if len(lost) > 1 else "" for each in (lost, alone)]
     return [
         Claim(
-            f"curated only: {several} more class entropy than by chance",
+            "curated only: the runs lose more class entropy than by chance, in their mean",
             source,
             bool(lost.mean() > chance),
             f"{lost.mean():.3f} nats{spread[0]}, by chance {chance:.3f}",
         ),
         Claim(
-            f"without choice (K = 1) {several} no more class entropy than by chance",
+            "without choice (K = 1) the runs lose no more class entropy than by chance, in their mean",
             "ours",
             bool(alone.mean() <= chance),
             f"{alone.mean():.3f} nats{spread[1]}, by chance {chance:.3f}",

@@ -195,8 +195,8 @@ def _apart(pages: list[Page]) -> bool:
 
 
 def _card(page: Page, link: str) -> str:
-    held = sum(row["ours"] == "holds" for row in page.claims)
-    says = f"{held} of {len(page.claims)} claims hold at {page.profile}" if page.claims else page.name
+    held, missed = (sum(row["ours"] == word for row in page.claims) for word in ("holds", "does not hold"))
+    says = f"{held} of {held + missed} claims hold at {page.profile}" if page.claims else page.name
     says += f"; the page shows {page.ran}" if _apart([page]) else ""
     picture = f'<img src="{page.picture}" alt="">' if page.picture else ""
     return (
@@ -207,7 +207,7 @@ def _card(page: Page, link: str) -> str:
 def _claims(page: Page, link: str) -> str:
     lines = []
     for row in page.claims:
-        kind = "holds" if row["ours"] == "holds" else "not"
+        kind = {"holds": "holds", "does not hold": "not"}.get(row["ours"], "open")
         claim, paper, ours, measured = (html.escape(row[key]) for key in ("claim", "paper", "ours", "measured"))
         lines.append(f'<tr><td>{claim}<td>{paper}<td class="{kind}">{ours}<td>{measured}')
     head = "<tr><th>claim<th>paper<th>here<th>measured"

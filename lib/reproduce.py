@@ -284,8 +284,7 @@ def _summary(outcomes: list[Outcome], figures: Path, began: float) -> str:
 def _count_claims(path: Path) -> tuple[int, int]:
     with open(path, newline="") as file:
         verdicts = [row["ours"] for row in csv.DictReader(file)]
-    held = verdicts.count("holds")
-    return held, len(verdicts) - held
+    return verdicts.count("holds"), verdicts.count("does not hold")
 
 
 DEFAULTS = {

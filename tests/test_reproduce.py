@@ -95,6 +95,12 @@ def test_notebooks_are_chosen_by_number_or_name_and_once():
         reproduce.select("02,17")
 
 
+def test_claims_without_a_verdict_are_neither_held_nor_missed(tmp_path):
+    path = tmp_path / "02_x_claims.csv"
+    path.write_text("claim,ours\na,holds\nb,does not hold\nc,rounding decides\nd,holds\n")
+    assert reproduce._count_claims(path) == (2, 1)
+
+
 def test_a_notebook_runs_headless_and_is_summed_up(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "BUILD", tmp_path / "build")
     assert reproduce.main(["--only", "00", "--seed", "3", "-p", "toy.k=2"]) == 0
