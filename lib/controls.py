@@ -16,7 +16,7 @@ from lib.checks import require
 from lib.explorer import ROUNDS, STORIES, Setting
 from lib.figures import LETTERS
 from lib.metrics import total_variation
-from lib.stage import DPI, LoopStage, MenuStage
+from lib.stage import DPI, LoopStage, MenuStage, so_far
 from lib.taste import Curator
 
 HEADLESS = "CURATED_LOOPS_HEADLESS"  # set where nobody can move a slider: run_all.sh does so
@@ -206,9 +206,7 @@ class TasteExplorer:
         curator = self.curator
         self.image.value = self._stage.png(curator)
         gone = total_variation(curator.path[-1], curator.path[0])
-        self.says.value = (
-            f"{len(curator.chosen)} clicks, round {len(curator.path) - 1}: {gone:.0%} of the mass has moved"
-        )
+        self.says.value = f"{so_far(curator)}: {gone:.0%} of the mass has moved"
 
 
 def _slider(name: str, low: float, high: float, step: float) -> ui.FloatSlider:

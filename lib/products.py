@@ -142,14 +142,17 @@ def tally(claims: pd.DataFrame, by: str) -> pd.DataFrame:
         by: "notebook", or "paper": a claim about two statements then counts for both.
 
     Returns:
-        "held of checked", those without a verdict not counted, or "-" where a profile has no such claim; in order
-        of appearance.
+        "held of checked", and how many are open for want of a verdict, or "-" where a profile has no such claim;
+        in order of appearance.
     """
-    claims = claims[claims["ours"] != UNSETTLED]
     if by == "paper":
         claims = claims.assign(paper=claims["paper"].map(_statements)).explode("paper", ignore_index=True)
-    held = claims["ours"].eq("holds").groupby([claims[by], claims["profile"]], sort=False)
-    words = held.sum().astype(int).astype(str) + " of " + held.count().astype(str)
+    held, opened = (
+        claims["ours"].eq(word).groupby([claims[by], claims["profile"]], sort=False)
+        for word in ("holds", UNSETTLED)
+    )
+    words = held.sum().astype(str) + " of " + (held.count() - opened.sum()).astype(str)
+    words += opened.sum().map(lambda n: f", {n} open" if n else "")
     table = words.unstack("profile", fill_value="-")
     return table.loc[claims[by].unique(), claims["profile"].unique()].rename_axis(columns=None)
 

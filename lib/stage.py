@@ -141,7 +141,7 @@ class MenuStage:
         now, reward, after = (x.reshape(square) for x in (curator.path[-1], curator.reward, curator.after()))
         span = float(np.ptp(reward))
         relative = (reward - reward.min()) / span if span > 0 else np.full_like(reward, 0.5)
-        self.head.set_text(_told(curator))
+        self.head.set_text(f"{setting(curator.k, curator.lam)}, {so_far(curator)}")
         for image, field in zip(self.images, (_stretched(now), relative, _stretched(after)), strict=True):
             image.set_data(field)
         points = curator.cells.points[curator.menu()]
@@ -202,6 +202,12 @@ def clicks(study: pd.DataFrame) -> Figure:
     return figure
 
 
+def so_far(curator: Curator) -> str:
+    """How often a curator has clicked and retrained: "1 click, round 0"."""
+    clicks = len(curator.chosen)
+    return f"{clicks} click{'' if clicks == 1 else 's'}, round {len(curator.path) - 1}"
+
+
 def png(pixels: np.ndarray) -> bytes:
     """(height, width, 4) uint8 -> a PNG, packed for speed and not for size."""
     packed = io.BytesIO()
@@ -215,11 +221,6 @@ def _words(path: Path) -> str:
 
 def _head(path: Path, t: int) -> str:
     return f"{_words(path)}, round {t}"
-
-
-def _told(curator: Curator) -> str:
-    clicks, rounds = len(curator.chosen), len(curator.path) - 1
-    return f"{setting(curator.k, curator.lam)}, {clicks} clicks, round {rounds}"
 
 
 def _stretched(density: np.ndarray) -> np.ndarray:

@@ -105,40 +105,42 @@ products.stored("02_samples", "quick")
 # %% [markdown]
 # The bottom row is the *control*: menus of one, so nothing is chosen, and whatever moves there is the model's own
 # error or chance: a loop that keeps a few hundred or thousand samples a round wanders even if its model is
-# perfect. The main loops of each notebook have a control and, wherever the exact dynamics can speak, what chance
-# alone would do beside them. Without them, drift can pass for an effect of curation, and chance for the model's
-# fault.
+# perfect. Each notebook that trains a model gives its main loops a control and, wherever the exact dynamics can
+# speak, what chance alone would do beside them. Without them, drift can pass for an effect of curation, and chance
+# for the model's fault.
 #
 # ## 3. What each notebook answers
 #
 # | notebook | question | minutes, first run |
 # |---|---|---|
-# | [01_population](01_population.ipynb) | What does the loop do exactly? Every theorem, with no network. | 0.5 |
-# | [02_gaussian_mixture](02_gaussian_mixture.ipynb) | Does a trained diffusion model follow it? | 2.5 |
-# | [03_two_moons](03_two_moons.ipynb) | Does the loop need separate clusters to collapse? | 2 |
-# | [04_airplane_reward](04_airplane_reward.ipynb) | Images: what happens when people like one class? | 1.5 |
-# | [05_confidence_bias](05_confidence_bias.ipynb) | Images: can a reward without a class favour classes? | 1 |
-# | [06_quality_with_real_data](06_quality_with_real_data.ipynb) | Do the images stay good and varied? | 0.5 |
-# | [07_repeated_runs](07_repeated_runs.ipynb) | Would another run have shown the same? | 1 |
-# | [08_explorer](08_explorer.ipynb) | What if I turn the knobs, or do the choosing myself? | 0.5 |
-# | [09_your_own](09_your_own.ipynb) | What does the loop do to *my* reward, data, model? | 0.5 |
+# | [01_population](01_population.ipynb) | What does the loop do exactly? Every theorem, with no network. | 0.4 |
+# | [02_gaussian_mixture](02_gaussian_mixture.ipynb) | Does a trained diffusion model follow it? | 1.4 |
+# | [03_two_moons](03_two_moons.ipynb) | Does the loop need separate clusters to collapse? | 1.2 |
+# | [04_airplane_reward](04_airplane_reward.ipynb) | Images: what happens when people like one class? | 1.2 |
+# | [05_confidence_bias](05_confidence_bias.ipynb) | Images: can a reward without a class favour classes? | 1.6 |
+# | [06_quality_with_real_data](06_quality_with_real_data.ipynb) | Do the images stay good and varied? | 1.1 |
+# | [07_repeated_runs](07_repeated_runs.ipynb) | Would another run have shown the same? | 1.7 |
+# | [08_explorer](08_explorer.ipynb) | What if I turn the knobs, or do the choosing myself? | 0.3 |
+# | [09_your_own](09_your_own.ipynb) | What does the loop do to *my* reward, data, model? | 0.4 |
 #
-# Minutes are those of the profile `quick` on one core of an Intel Xeon, other machines took up to 2.6 times as
-# long; a second run reads finished rounds and takes seconds. At `quick` the images are scikit-learn's 8x8 digits,
-# standing in for CIFAR-10, and every title says so.
+# Minutes are those of the profile `quick`, each notebook by itself, on one core of an AMD EPYC with AVX-512; other
+# machines took up to three times as long. 04 to 07 share loops, and a second run reads finished rounds and takes
+# seconds. At `quick` the images are scikit-learn's 8x8 digits, standing in for CIFAR-10, and every title says so.
 #
 # ## 4. What the paper claims, and what held here
 #
 # Read from `paper_figs/<profile>/*_claims.csv` as this cell runs: how many claims about each statement of the
-# paper held, of those checked, at each profile with recorded results. A claim often stands for one figure or one
-# theorem at one setting; "ours" are expectations of this project that the paper does not state. At `quick`, the
-# rows on CIFAR-10 are about the digits that stand in for it. "By chance" in a claim is what drawing a finite
-# number of samples does by itself (section 7): we simulate many sets of loops of a perfect model without choice,
-# each set as large as ours, and take what one set in twenty exceeds; on the toys the change of the rewarded share
-# where it is largest, or the distance to the exact shares of the furthest loop; on images the rise of the rewarded
-# share where it is largest, the loss of entropy in the mean of the set, or the distance of the two furthest.
-# Claims so near their line that rounding decides, which differs between processors, have no verdict and are not
-# counted.
+# paper held, of those checked, at each profile with recorded results.
+#
+# - A claim often stands for one figure or one theorem at one setting. "Ours" are expectations of this project that
+#   the paper does not state.
+# - At `quick`, the rows on CIFAR-10 are about the digits that stand in for it.
+# - "By chance" in a claim is what drawing a finite number of samples does by itself: of many sets of loops of a
+#   perfect model without choice, each set as large as ours, one in twenty goes further. On the toys that is the
+#   change of the rewarded share where it is largest, or the distance to the exact shares of the furthest loop; on
+#   images the rise of the rewarded share where it is largest, the loss of entropy in the mean of the set, or the
+#   distance of the two furthest.
+# - "Open" are claims so near their line that rounding decides, which differs between processors.
 
 # %%
 recorded = products.recorded().query("notebook != '00_start_here'")
@@ -154,7 +156,7 @@ says = {
     "CIFAR-10, airplane": "one liked class takes over; quality suffers",
     "CIFAR-10, confidence": "a reward that names no class still makes classes uneven; real data prevent it",
     "CIFAR-10, quality": "with real data FID is stable, precision rises, recall is kept",
-    "CIFAR-10, repeats": "three runs agree, and in each the classes grow uneven",
+    "CIFAR-10, repeats": "three runs agree, and their classes grow uneven",
     "ours": "not in the paper: controls, exact curves, chance, rates, the threshold, the curator",
 }
 held = products.tally(recorded, "paper")

@@ -202,8 +202,9 @@ products.figure(fig, "01_lemma_2_1", profile, seed=seed, numbers=tilted, alt=alt
 # $$\mathbb{E}_{p_{t+1}}[e^r] \ge \mathbb{E}_{p_t}[e^r] + \frac{K-1}{K}\,
 # \frac{\mathrm{Var}_{p_t}[e^r]}{e^{r^*}} .$$
 #
-# **Expected:** gain over bound is at least 1 in every round. It should approach 1 for large $K$: once nearly all
-# mass sits at $r^*$, the inequality has nothing left to give away, so we allow for rounding ($10^{-12}$).
+# **Expected:** gain over bound is at least 1 in every round. It should approach 1 as $t$ grows, for every $K$, and
+# the sooner the larger $K$ is: once nearly all mass sits at $r^*$, the inequality has nothing left to give away.
+# We therefore allow for rounding ($10^{-12}$).
 
 # %%
 pure = statements.pure_loop(scenes, (2, 4, 16, math.inf), settings.rounds_pure)
@@ -229,14 +230,15 @@ Markdown(
 #
 # $\mathrm{KL}(p^* \| p_t) \to 0$ in the curated-only loop.
 #
-# **Expected:** it falls in every round. How fast is not in the paper; here is a forecast. Just outside $A$ the
-# reward is only a little below its maximum, and a round near the end multiplies such a point by about $e^{r
-# (K-1)/K}$. After $t$ rounds a rim of width $K / ((K-1)\, \gamma\, t)$ is still left, so that
+# **Expected:** it falls in every round. How fast is not in the paper; here is a forecast. Just outside $A$ this
+# reward falls linearly, and near the end a round multiplies the density there, relative to that in $A$, by about
+# $e^{r (K-1)/K}$. After $t$ rounds a rim of width $K / ((K-1)\, \gamma\, t)$ is still left. Once it is thin beside
+# the scale on which $p_0$ varies (0.2 here),
 #
 # $$t\, \frac{K-1}{K}\, \mathrm{KL}(p^* \| p_t) \to \frac{1}{\gamma\, P_0(A)} \oint_{\partial A} p_0 ,$$
 #
-# the integral of $p_0$ over the circle around $A$: the tail goes like $1/t$, with one constant for all $K$. Larger
-# menus speed the end up by about a factor of two at most.
+# the integral of $p_0$ over the circle around $A$: the tail goes like $1/t$, with one constant for all $K \ge 2$.
+# So in the limit $K = \infty$ is $K/(K-1)$ times as near, twice for $K = 2$.
 #
 # Which cells of a square grid lie just outside $A$ is an accident of the grid, and the tail hangs on them. The
 # reward depends on $\|x - \mu^*\|$ alone, so for the tail we give up the grid and follow the law of that distance,
@@ -353,8 +355,8 @@ reached = across.pivot(index="pressure", columns="k", values="reached")
 jump = reached.loc[1.01] / reached.loc[0.99]
 Markdown(
     f"From $\\lambda (K-1) = 0.99$ to $1.01$ the final share of $A$ grows {jump.min():.0f}- to "
-    f"{jump.max():.0f}-fold. (With finitely many samples a round, an $A$ that is rarer than one in a round's "
-    f"samples would mostly not be drawn at all: a threshold of the exact loop.)"
+    f"{jump.max():.0f}-fold. (This is a threshold of the exact loop: with $n$ samples a round, an $A$ much rarer "
+    f"than $1/n$ would mostly not be drawn at all.)"
 )
 
 # %% [markdown]
@@ -422,9 +424,10 @@ far[["round", "theta", "kl", "contraction", "bound"]]
 # ## 5. Caption, and where we differ from the paper
 #
 # **Finding.** At the committed settings every statement of the paper holds, with the margins above. Curated data
-# alone collapse onto the top level set of the reward, at the pace $1/t$; real data stop the collapse while the
-# reward still rises; and in the worst case the amount of real data that Theorem 2.4 asks for is the right one: at
-# $\lambda = 1/(K-1)$ the behaviour of a rare kind of sample that everyone keeps changes for good.
+# alone collapse onto the top level set of the reward, with this reward at the pace $1/t$; real data stop the
+# collapse while the reward still rises; and in the worst case the amount of real data that Theorem 2.4 asks for is
+# the right one: at $\lambda = 1/(K-1)$ the behaviour of a rare kind of sample that everyone keeps changes for
+# good.
 #
 # **Where we differ.**
 #

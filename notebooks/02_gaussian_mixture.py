@@ -65,7 +65,8 @@ print(f"mode width {data.std}, rewarded centre ({data.centre[0]:.2f}, {data.cent
 # - **with real data**: a minibatch row is a chosen sample with probability $\lambda / (1 + \lambda)$, else a real
 #   point. In the paper's toy figures such a loop stays near the data. If $p_0 = p_{\mathrm{ref}}$, its $E[e^r]$
 #   stays above its start by Theorem 2.3, and Theorem 2.4 bounds its distance from the data where $\lambda <
-#   1/(K-1)$; our $p_0$ is fitted, so the first holds but nearly, and with this $\lambda$ the second says nothing.
+#   1/(K-1)$; our $p_0$ is fitted, so the first holds only approximately, and with this $\lambda$ the second says
+#   nothing.
 # - **$K = 1$ control**: menus of one. Nothing is chosen, so the exact dynamics stands still; whatever moves here
 #   is the model's own error or chance, compounded round after round.
 #
@@ -107,7 +108,7 @@ products.figure(figure, "02_samples", settings, seed=seed, numbers=points, alt=a
 # its next training set. So we also let a *perfect* model, one that reproduces its training set exactly, run on as
 # many samples (`lib/finite.py`): the exact step, then `n_keep` draws. Dotted are the least and the greatest of
 # twenty such loops. Within the dots a trained loop may just be unlucky. Beyond them chance is a poor explanation,
-# but not a ruled out one: of three perfect loops one or more leaves such dots on a given side of a given round in
+# but it is not ruled out: of three perfect loops one or more leaves such dots on a given side of a given round in
 # 13 % of cases (3 in 23). What counts is that all seeds leave them, round after round.
 
 # %%
@@ -146,8 +147,8 @@ stop, spread = (ends.loc["curated", column] for column in ("mean_exp_reward", "v
 Markdown(
     f"Over all rounds and seeds the share of the rewarded mode keeps within {gaps['curated']:.3f} (curated only) "
     f"and {gaps['mixed']:.3f} (with real data) of its exact value. With curated data only $E[e^r]$ stops at "
-    f"{stop.measured:.3f}, where the exact loop comes to {stop.exact:.3f} and no perfect one ends below "
-    f"{stop['perfect least']:.3f}, and $\\mathrm{{Var}}[e^r]$ ends at {spread.measured:.4f}, "
+    f"{stop.measured:.3f}, where the exact loop comes to {stop.exact:.3f} and none of twenty perfect ones "
+    f"ends below {stop['perfect least']:.3f}, and $\\mathrm{{Var}}[e^r]$ ends at {spread.measured:.4f}, "
     f"{spread.measured / spread['perfect greatest']:.0f} times the greatest of twenty perfect loops."
 )
 
@@ -157,8 +158,8 @@ chance = claims.by_chance(experiment, data.rewarded)
 Markdown(
     f"Without choice the shares of the modes end {wander.mean():.3f} from the exact ones in the mean of the seeds "
     f"(total variation), and {wander.max():.3f} at the worst. A perfect model's loop ends at {chance.usual:.3f} "
-    f"on average; of twenty sets of as many, one has a mean beyond {chance.mean:.3f}, and one has its worst "
-    f"beyond {chance.apart:.3f}."
+    f"on average; of sets of as many perfect loops, one in twenty has a mean beyond {chance.mean:.3f}, and one in "
+    f"twenty a worst loop beyond {chance.apart:.3f}."
 )
 
 # %% [markdown]
@@ -181,15 +182,16 @@ by_sampler = experiments.toy_study("gaussians", settings, seed, "variance", ("be
 
 # %%
 departures = {
-    "curated only: steps a round": ("rewarded_share", "curated", by_length),
-    "K = 1 control: sampler variance": ("in_mode_std", "control", by_sampler),
+    f"curated only ($K = {toys.k}$): steps a round": ("rewarded_share", "curated", by_length),
+    "$K = 1$ control: sampler variance": ("in_mode_std", "control", by_sampler),
 }
 exact, chance = experiment.exact, experiment.finite
 panels = {
     heading: (column, {value: e.histories(arm) for value, e in study.items()}, exact[arm], chance[arm])
     for heading, (column, arm, study) in departures.items()
 }
-figure = figures.departures(panels, columns, f"{about}, seed {seed}")
+title = f"eight Gaussians, $\\gamma = {toys.gamma:g}$, profile {settings.name}, seed {seed}"
+figure = figures.departures(panels, columns, title)
 studies = [*by_length.items(), *by_sampler.items()]
 numbers = pd.concat([experiments.long_table(e, setting=str(value)) for value, e in studies])
 alt = "Left: short fits lag behind the exact share. Right: the control's std, above the dots and mostly within."
@@ -215,20 +217,22 @@ for what, value in (gaps | stds).items():
 # - **Real data holds the loop.** With real points in every minibatch all eight modes survive every round, and
 #   $E[e^r]$ settles at a value several times its start: what people like gains ground without driving out the
 #   rest.
-# - **Model error is visible, and it is not curation.** Without any choice the modes widen round by round, in all
-#   seeds beyond all twenty perfect loops (second row, third panel). Curation works against the widening in
-#   the rewarded mode, whose outer points are chosen less often. Smaller errors show in every arm: $p_0$ itself is
-#   wider than the data, the mixed loop stays so, and the curated-only loop, at its end, keeps about as little on
-#   the flat top as the worst of the twenty (second row, second panel), and more variance of $e^r$ than any.
-# - **The control wanders somewhat more than chance.** Its shares drift (last panel). The worst seed alone could be
-#   bad luck; in the mean the three end further off than perfect loops usually do, and further than nineteen of
-#   twenty sets of them. So most of the distance is chance, and a part is model error. Real data hold the shares.
+# - **Model error is visible, and it is not curation.** Without any choice the modes widen over the rounds, from
+#   round 3 on in all seeds beyond all twenty perfect loops (second row, third panel). Curation works against the
+#   widening in the rewarded mode, whose outer points are chosen less often. Smaller errors show in every arm:
+#   $p_0$ itself is wider than the data, the mixed loop stays so, and the curated-only loop, at its end, keeps
+#   about as little on the flat top as the worst of the twenty (second row, second panel), and more variance of
+#   $e^r$ than any.
+# - **The control wanders about as far as chance goes.** Its shares drift (last panel). The worst seed ends within
+#   what chance does, the mean of the three a little beyond it (both numbers above). Either is so near its line
+#   that another processor's rounding may decide, and the table below gives no verdict. Most of the distance is
+#   chance; that a part is model error is likely, not shown. Real data hold the shares.
 # - **The sampler is part of that error.** With plain ancestral noise the width leaves the dots in every round;
 #   with the posterior variance it stays within them in ten rounds of eleven, above the exact width in all. This is
 #   one seed: from it one cannot tell whether anything beside the sampler widens the modes. We keep plain ancestral
 #   sampling as the default since it is the plain DDPM; for the width alone the posterior variance would have been
-#   the better choice here. That it widens the modes here does not make it safe everywhere: in notebook 03 the
-#   curated-only loop ends too narrow with it.
+#   the better choice here. Nor does plain ancestral sampling always widen: in notebook 03, which uses it too, the
+#   curated-only loop ends too narrow (there not by the sampler alone).
 #
 # **Where we differ from the paper.** Mode width, $r_{\min}$, sample counts, $K$ and $\lambda$ are not stated
 # there; ours are in the table at the top. Algorithm 1 keeps $\lambda n$ samples a round for $n$ real ones; we keep
@@ -243,6 +247,7 @@ for what, value in (gaps | stds).items():
 
 # %% tags=["nbval-check-output"]
 verdicts = claims.toy_claims(experiment, data, separate=True)
-near = ["without choice (K = 1) the shares end no further off than by chance"]
+hangs = settings.name == "quick" and seed == 0 and not overrides  # 0.116, by chance 0.127
+near = ["without choice (K = 1) the shares end no further off than by chance"] if hangs else []
 run = experiment.provenance
 products.verdicts(verdicts, "02_gaussian_mixture", settings, seed=seed, run=run, unsettled=near)

@@ -113,8 +113,8 @@ stop, spread, width = (ends.loc["curated", c] for c in ("mean_exp_reward", "var_
 Markdown(
     f"Over all rounds and seeds the share of the rewarded arc keeps within {gaps['curated']:.3f} (curated only) "
     f"and {gaps['mixed']:.3f} (with real data) of its exact value. With curated data only $E[e^r]$ stops at "
-    f"{stop.measured:.3f}, where the exact loop comes to {stop.exact:.3f} and no perfect one ends below "
-    f"{stop['perfect least']:.3f}; $\\mathrm{{Var}}[e^r]$ ends at {spread.measured:.4f}, "
+    f"{stop.measured:.3f}, where the exact loop comes to {stop.exact:.3f} and none of twenty perfect ones "
+    f"ends below {stop['perfect least']:.3f}; $\\mathrm{{Var}}[e^r]$ ends at {spread.measured:.4f}, "
     f"{spread.measured / spread['perfect greatest']:.0f} times the greatest of twenty perfect loops; and the std "
     f"in the rewarded arc at {width.measured:.3f}, where the exact one is {width.exact:.3f} and that of no "
     f"perfect loop below {width['perfect least']:.3f}."
@@ -126,9 +126,9 @@ chance, width = claims.by_chance(experiment, data.rewarded), ends.loc["control",
 Markdown(
     f"Without choice the shares of the arcs end {wander.mean():.3f} from the exact ones in the mean of the seeds "
     f"(total variation), and {wander.max():.3f} at the worst. A perfect model's loop ends at {chance.usual:.3f} "
-    f"on average; of twenty sets of as many, one has a mean beyond {chance.mean:.3f}, and one has its worst "
-    f"beyond {chance.apart:.3f}. The std in the rewarded arc ends at {width.measured:.3f} there, where the exact "
-    f"one is {width.exact:.3f}."
+    f"on average; of sets of as many perfect loops, one in twenty has a mean beyond {chance.mean:.3f}, and one in "
+    f"twenty a worst loop beyond {chance.apart:.3f}. The std in the rewarded arc ends at {width.measured:.3f} "
+    f"there, where the exact one is {width.exact:.3f}."
 )
 
 # %%
@@ -158,7 +158,7 @@ pd.concat([left, exact]).round(4).set_axis([*(f"seed {s}" for s in range(seed, s
 # - **Width.** From round 4 on the curated-only loop is narrower in its arc than any of the twenty perfect loops,
 #   in all seeds, while the control does not narrow. So it is no matter of the sampler alone. The reward is flat on
 #   its top and cannot see the shape of the patch there; what sharpens it once choices are made, we have not
-#   traced. Here model error can pass for collapse, which is why the verdicts below go by shares.
+#   traced. Here model error can pass for collapse, which is why collapse itself is judged by shares below.
 #
 # **Where we differ from the paper.** As in notebook 02, a round keeps far fewer samples than the $\lambda n$ of
 # Algorithm 1. The moons' scale and noise, the reward's centre and $r_{\min}$, sample counts, $K$ and $\lambda$ are
@@ -167,5 +167,6 @@ pd.concat([left, exact]).round(4).set_axis([*(f"seed {s}" for s in range(seed, s
 
 # %% tags=["nbval-check-output"]
 verdicts = claims.toy_claims(experiment, data, separate=False)
-near = ["without choice (K = 1) the rewarded share changes no more than by chance"]
+hangs = settings.name == "quick" and seed == 0 and not overrides  # 0.072, by chance 0.068
+near = ["without choice (K = 1) the rewarded share changes no more than by chance"] if hangs else []
 products.verdicts(verdicts, "03_two_moons", settings, seed=seed, run=experiment.provenance, unsettled=near)

@@ -91,15 +91,20 @@ for arm in ("curated", "mixed"):
 # **Reading.** *In ten rounds the classes grow uneven without real data, more with choice than without.* Curated
 # only, 1.53, 1.67 and 1.54 nats are left of 2.25 (seeds 0, 1, 2), in the control 1.84, 1.93 and 1.83; the two part
 # only after round 6. A loop that keeps 256 images a round draws them: three loops of a *perfect* model, without
-# any choice, lose 0.28 nats in the mean only once in twenty times. Ours lose 0.67 with choice and 0.38 without:
-# both are more than chance, so part of it is the model's doing and nobody's choice. In this record the paper's
-# statement came out, and in the two earlier ones, in the mean: the same loops and seeds, with other random times
-# in the fits and other rounding, lost 0.45 with choice and 0.35 without (`paper_figs/cifar/` at commit `b2cf558`);
-# with an earlier classifier, which was right on 90.2 % of the test images and not 92.8 %, and less sure ($p_0$'s
-# samples scored 10.9), 1.04 and 0.36 (at commit `62915b5`).
+# any choice, lose 0.28 nats or more in the mean only once in twenty times. Ours lose 0.67 with choice and 0.38
+# without: both are more than chance. With choice a perfect model loses more (dots), but none of sixty is left with
+# less than 1.67 nats, and two of our three runs are: so a part of it is the model's doing and nobody's choice. In
+# this record the paper's statement came out, and in the two earlier ones, in the mean and by today's criteria (the
+# tables of claims stored there count each run from its own start, and one says “does not hold”): the same loops
+# and seeds, with other random times in the fits and other rounding, lost 0.45 with choice and 0.35 without
+# (`paper_figs/cifar/` at commit `b2cf558`); with an earlier classifier, which was right on 90.2 % of the test
+# images and not 92.8 %, and less sure ($p_0$'s samples scored 10.9), 1.04 and 0.36 (at commit `62915b5`).
 #
-# *A single run says little.* In those records curated runs lost between 0.22 and 1.48 nats, two of six less than a
-# control; the nine runs share three seeds.
+# *A single run says little.* In those records curated runs lost between 0.22 and 1.48 nats, two of six less than
+# the control of their seed; the nine runs of the three records share three seeds. And *the criteria were set after
+# this record had been seen*: by the earlier ones, each run by itself and from its own start, the control's loss
+# would count as chance, the mean reward would not have risen by 2 % in every run, real data would have kept the
+# entropy (0.045), and precision (notebook 06) would not have risen in every run.
 #
 # *Choice alone would do little.* The exact dynamics takes the reward from 12.0 to 14.3 of 15 in one round and to
 # 14.8 in three, and in ten rounds favours airplanes, ships and frogs by a third to a half and thins out dogs and
@@ -110,20 +115,21 @@ for arm in ("curated", "mixed"):
 # dogs (notebook 04).
 #
 # *The mean reward rises late and by little*: from 12.0 to 12.8, 12.5 and 12.3. The controls end at 11.1 to 11.4.
-# What choice gains a round of fifty optimiser steps on 256 images loses: picking confident images is easy,
-# learning to draw them is not. The evaluator, which nobody rewards, grows surer in seed 1 alone.
+# At first each round of fifty optimiser steps on 256 images loses what choice has gained: picking confident images
+# is easy, learning to draw them is not. The evaluator, which nobody rewards, grows surer in seed 1 alone.
 #
 # *With two thirds real data the evenness stays*: entropy ends at 2.21 to 2.24 nats and is never more than 0.055
-# below its start, where we allow 0.05 (it was 0.056 and 0.059 in the two earlier records). The reward falls a
-# little. The exact loop would raise both, and not by choice: real images are confident and evenly spread, and they
-# keep coming in. The short fits of a round, we take it, pick up neither.
+# below its start, where we allow 0.05 (0.056 and 0.059 in the two earlier records, counted in the same way). The
+# reward falls a little. The exact loop would raise both, and not by choice: real images are confident and evenly
+# spread, and they keep coming in. The short fits of a round, we take it, pick up neither.
 #
-# *In twenty rounds* every curated loop comes down to two classes or fewer, but not the same ones: airplanes hold
-# 0.87 in seed 0, ships 0.79 in seed 1, dogs and cats 0.49 and 0.38 in seed 2; 0.56, 0.66 and 1.17 nats are left,
-# the mean reward is 14.1, 14.3 and 12.8, and the evaluator grows surer, too (0.82, 0.85 and 0.71, from 0.70 to
-# 0.71). Choice alone would leave 2.17. The controls are at 1.40 to 1.46 by then, since round 18 below the dots,
-# all with dogs and cats in front: so the model's own drift is more than chance, and where it meets a choice that
-# points elsewhere, either may win. With real data 2.23 to 2.25 nats are left, as even as at the start.
+# *In twenty rounds* one or two classes come to hold 0.87 or more of each curated loop, but not the same ones:
+# airplanes hold 0.87 in seed 0, ships 0.79 in seed 1, dogs and cats 0.49 and 0.38 in seed 2; 0.56, 0.66 and 1.17
+# nats are left, the mean reward is 14.1, 14.3 and 12.8, and the evaluator grows surer, too (0.82, 0.85 and 0.71,
+# from 0.70 to 0.71). Choice alone would leave 2.17. The controls are at 1.40 to 1.46 by then, all with dogs and
+# cats in front; from round 18 on they lie below the dots: so the model's own drift is more than chance, and where
+# it meets a choice that points elsewhere, either may win. With real data 2.23 to 2.25 nats are left, as even as at
+# the start.
 #
 # The verdicts are those of the ten rounds:
 

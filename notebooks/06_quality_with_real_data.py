@@ -77,7 +77,8 @@ for arm in ("curated", "mixed"):
 # choice has a part in this cannot be said: real data without choice was not trained, and precision rises more in
 # the control, where nobody chooses (to 0.91). Recall falls from 0.66 to 0.60 in the first round, in the mean,
 # sinks to 0.54 by round 10 and ends at 0.59 to 0.63, in two runs more than the 0.05 below its start that we allow.
-# Most of the loss comes early, and it does not accumulate: we take it for what a short fit loses.
+# About half of the greatest loss comes in the first round, and the rest is regained: we take it for what a short
+# fit loses.
 #
 # Without real data quality goes, with choice and without: after ten rounds the Fréchet distance is 63 to 82 with
 # choice and 76 to 84 without, after twenty 101 to 106 and 99 to 101, and recall is below 0.1. Only precision

@@ -231,7 +231,7 @@ def test_a_loop_that_stands_still_keeps_no_promise():
     assert held(image_claims.quality_claims) == "TFTFFFT"
     assert held(image_claims.repeat_claims, 15.0, 256) == "FT"
     study = {f"K = {k}, disjoint": SimpleNamespace(histories=arms.get) for k in (2, 4)}
-    assert [claim.holds for claim in image_claims.study_claims(study, 0)] == [False, False]
+    assert [claim.holds for claim in image_claims.study_claims(study, 0, 256)] == [False, False]
 
 
 @pytest.mark.parametrize("column", ["mean_reward", "entropy", "frechet_distance_evaluator", "share_3"])
@@ -249,7 +249,7 @@ def test_a_round_that_was_not_measured_keeps_no_promise(column, seed):
             "mean_reward": ("rises every round", lambda: image_claims.airplane_claims(loops, 3, 5.0, 256)),
             "entropy": ("entropy never falls", lambda: image_claims.bias_claims(loops, "", 15.0, 256)),
             "frechet_distance_evaluator": ("never exceeds", lambda: image_claims.quality_claims(loops)),
-            "share_3": ("outside what", lambda: image_claims.airplane_claims(loops, 3, 5.0, 256)),
+            "share_3": ("of what perfect models do", lambda: image_claims.airplane_claims(loops, 3, 5.0, 256)),
         }[column]
         return next(claim.holds for claim in check() if name in claim.statement)
 

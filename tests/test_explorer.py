@@ -76,7 +76,7 @@ def test_the_picture_names_what_it_shows_and_no_bound_that_is_not_drawn():
     curator.click(0)
     curator.take_round()
     menu.png(curator)
-    assert menu.head.get_text() == f"{figures.setting(4, math.inf)}, 1 clicks, round 1"
+    assert menu.head.get_text() == f"{figures.setting(4, math.inf)}, 1 click, round 1"
 
 
 def test_every_slider_redraws(monkeypatch):
@@ -109,7 +109,7 @@ def test_clicks_and_rounds_reach_the_curator():
     assert front.image.value != before
     front.go.click()
     assert len(front.curator.path) == 2
-    assert "1 clicks, round 1" in front.says.value
+    assert "1 click, round 1" in front.says.value
     front.anew.click()
     assert (front.curator.chosen, len(front.curator.path)) == ([], 1)
 

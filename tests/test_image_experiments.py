@@ -215,7 +215,7 @@ def test_the_study_changes_what_it_says(digits):
         config = one.runs["curated"][0].config
         assert name == f"K = {config.k}, {config.menus}"
         assert (config.rounds, config.n_pool) == (1, config.k * 192)
-    assert all(type(claim.holds) is bool for claim in image_claims.study_claims(study, 0))
+    assert all(type(claim.holds) is bool for claim in image_claims.study_claims(study, 0, 256))
 
 
 def fake_run(k, lam, reward, label, rounds):

@@ -84,6 +84,6 @@ def test_a_verdict_that_hangs_on_rounding_is_none(tmp_path, monkeypatch, capsys)
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line.split("  ")[-1].strip() for line in lines] == ["rounding decides", "holds"]
     assert pd.read_csv(tmp_path / "quick" / "07_x_claims.csv")["ours"].tolist() == ["rounding decides", "holds"]
-    assert products.tally(products.recorded(tmp_path), "notebook").loc["07_x", "quick"] == "1 of 1"
+    assert products.tally(products.recorded(tmp_path), "notebook").loc["07_x", "quick"] == "1 of 1, 1 open"
     with pytest.raises(BadInput, match="unsettled"):
         products.verdicts(found, "07_x", profile, seed=0, unsettled=["nearly"])
