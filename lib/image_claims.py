@@ -171,13 +171,13 @@ def _uneven(curated: pd.DataFrame, control: pd.DataFrame, source: str, chance: f
     spread = [f" ({each.min():.3f} to {each.max():.3f})" if len(lost) > 1 else "" for each in (lost, alone)]
     return [
         Claim(
-            "curated only: mean loss of class entropy more than by chance",
+            "curated only: mean loss of class entropy beyond chance",
             source,
             bool(lost.mean() > chance),
             f"{lost.mean():.3f} nats{spread[0]}, by chance {chance:.3f}",
         ),
         Claim(
-            "without choice (K = 1): mean loss of class entropy no more than by chance",
+            "without choice (K = 1): mean loss of class entropy within chance",
             "ours",
             bool(alone.mean() <= chance),
             f"{alone.mean():.3f} nats{spread[1]}, by chance {chance:.3f}",
@@ -304,7 +304,7 @@ def _degrades(curated: pd.DataFrame, control: pd.DataFrame, source: str) -> list
             f"{_ends(curated, 'recall')}, least fall {-lost:.3f}",
         ),
         Claim(
-            "curated only: mean Fréchet distance ends higher, mean recall lower, than the control's",
+            "curated only: mean distance ends higher, mean recall lower, than the control's",
             "ours",
             further > alone and left < kept,
             f"distance {further:.3f} against {alone:.3f}, recall {left:.3f} against {kept:.3f}",

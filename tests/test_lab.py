@@ -278,9 +278,9 @@ def test_a_letter_in_the_picture_can_be_clicked(live):
     picture = live.locator(PICTURE).nth(1)
     front = drawn(controls.TasteExplorer)  # what the page shows: menus depend on the seed alone
     letter = front._stage.letters[2]
-    for clicks in (1, 2):
+    for clicks in ("1 click", "2 clicks"):
         picture.click(position=_on(picture, letter.axes, letter.get_position()))
-        live.get_by_text(f"{clicks} clicks, round 0").wait_for(timeout=10_000)
+        live.get_by_text(f"{clicks}, round 0").wait_for(timeout=10_000)
         front.likes[2].click()
     picture.click(position=_on(picture, letter.axes, (2.9, -2.9)))  # no letter here
     live.wait_for_timeout(3 * PROMPT)
