@@ -97,3 +97,12 @@ def test_chance_shrinks_with_the_samples_kept():
     assert image_claims.by_chance(still(3), 256, "resample").loss > few.loss
     assert image_claims.by_chance(still(1), 256).loss > few.loss  # a mean of three varies less
     assert image_claims.by_chance(still(1), 256).apart == 0
+
+
+def test_histories_depend_on_their_seed():
+    def first(seed):
+        loop = (PROB, REWARD, 2, 1, 100)
+        return finite.histories(lambda p: {"share_0": p[0]}, 1000, *loop, seed=seed, repeats=3)
+
+    assert first(0).equals(first(0))
+    assert not first(0)["share_0"].equals(first(1)["share_0"])

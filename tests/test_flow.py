@@ -10,7 +10,7 @@ import torch
 from lib.checks import BadInput
 from lib.classifier import Classifier, ClassifierSettings
 from lib.datasets import to_float, to_uint8
-from lib.generators import training
+from lib.generators import networks, training
 from lib.generators.flow import METHODS, Flow, integrate, ot_pairing, straight_path
 from lib.generators.networks import (
     ConvSettings,
@@ -607,3 +607,14 @@ def test_bad_requests_are_refused(n, batch):
 def test_flips_are_of_training_only():
     small = MlpSettings((1, 8, 8), 8, 1)
     assert torch.equal(Flow(small, flip=True).sample(9, seed=0), Flow(small).sample(9, seed=0))
+
+
+def test_attention_lets_positions_see_each_other():
+    layer = networks.Attention(128)
+    torch.nn.init.normal_(layer.out.weight)
+    x = torch.randn(2, 128, 4, 4, generator=torch_rng(0))
+    other = x.clone()
+    other[:, :, 0, 0] += torch.randn(2, 128, generator=torch_rng(1))  # a shift alone is normalised away
+    with torch.no_grad():
+        moved = (layer(other, None) - layer(x, None))[:, :, 3, 3].abs().max()
+    assert moved > 1e-3

@@ -195,3 +195,14 @@ def test_thread_count_is_restored():
     with pytest.raises(RuntimeError), threads(1):
         raise RuntimeError
     assert torch.get_num_threads() == before
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for():
+    """Far below Adam's epsilon (1e-8) a gradient hardly moves the weights, so the limit shows in their way."""
+    gone = {}
+    for clip in (1e-10, 1.0):
+        net = linear()
+        start = weights(net)
+        train(net, quadratic(net), DATA, 20, seed=0, batch=8, lr=1e-2, ema_decay=0.0, clip=clip)
+        gone[clip] = float((weights(net) - start).norm())
+    assert 0 < gone[1e-10] < 0.1 * gone[1.0]
