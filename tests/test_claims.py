@@ -296,3 +296,123 @@ def test_a_real_line_lies_where_real_images_score():
     loops = SimpleNamespace(arms=("curated",), histories=lambda arm: pd.DataFrame(rows), exact={}, finite={})
     [axis] = image_figures.arm_curves(loops, ["recall"], "x", {"recall": 0.8}).axes
     assert [line.get_ydata() for line in axis.lines if line.get_linestyle() == "-."] == [[0.8, 0.8]]
+
+
+ENDS = {  # first and last value of each column, in every run: all claims hold
+    "curated": {"share_0": (0.1, 0.95), "share_1": (0.9, 0.05), "mean_reward": (1.0, 4.0), "entropy": (0.69, 0.1),
+                "frechet_distance_evaluator": (1.0, 3.0), "precision": (0.5, 0.5), "recall": (0.6, 0.3)},
+    "mixed": {"share_0": (0.5, 0.5), "share_1": (0.5, 0.5), "mean_reward": (1.0, 2.0), "entropy": (0.69, 0.69),
+              "frechet_distance_evaluator": (1.0, 1.0), "precision": (0.5, 0.6), "recall": (0.6, 0.6)},
+    "control": {"share_0": (0.5, 0.5), "share_1": (0.5, 0.5), "mean_reward": (1.0, 1.0), "entropy": (0.69, 0.69),
+                "frechet_distance_evaluator": (1.0, 1.0), "precision": (0.5, 0.5), "recall": (0.6, 0.6)},
+}  # fmt: skip
+CHECKS = {
+    "airplane": lambda loops: image_claims.airplane_claims(loops, 0, 5.0, 1000),
+    "bias": lambda loops: image_claims.bias_claims(loops, "fitted", 5.0, 1000),
+    "quality": image_claims.quality_claims,
+    "repeat": lambda loops: image_claims.repeat_claims(loops, 5.0, 1000),
+}
+
+
+def image_verdicts(check, seed=None, arm=None, column=None, last=None):
+    """Verdicts on two runs of one round; in one of them a column ends elsewhere."""
+    tables = {}
+    for name, columns in ENDS.items():
+        rows = [
+            {"seed": s, "round": t, "n_pool": 4000} | {c: value[t] for c, value in columns.items()}
+            for s in (0, 1) for t in (0, 1)
+        ]  # fmt: skip
+        tables[name] = pd.DataFrame(rows)
+    perfect = {name: table.copy() for name, table in tables.items()}
+    if arm:
+        at = (tables[arm]["seed"] == seed) & (tables[arm]["round"] == 1)
+        tables[arm].loc[at, column] = last
+    loops = SimpleNamespace(arms=tuple(tables), finite=perfect, histories=tables.get)
+    return [claim.holds for claim in CHECKS[check](loops)]
+
+
+@pytest.mark.parametrize(
+    ("check", "claim", "change"),
+    [
+        ("airplane", 0, ("curated", "share_0", 0.89)),
+        ("airplane", 1, ("curated", "share_1", 0.91)),
+        ("airplane", 2, ("curated", "mean_reward", 0.9)),
+        ("airplane", 3, ("curated", "frechet_distance_evaluator", 1.4)),
+        ("airplane", 4, ("curated", "recall", 0.58)),
+        ("airplane", 5, ("curated", "recall", 1.0)),
+        ("airplane", 5, ("control", "frechet_distance_evaluator", 6.0)),
+        ("airplane", 6, ("control", "share_0", 0.61)),
+        ("airplane", 7, ("curated", "share_0", 0.8)),
+        ("bias", 0, ("curated", "entropy", 1.29)),
+        ("bias", 1, ("control", "entropy", 0.19)),
+        ("bias", 2, ("curated", "mean_reward", 1.05)),
+        ("bias", 3, ("mixed", "entropy", 0.6)),
+        ("bias", 4, ("mixed", "mean_reward", 1.05)),
+        ("bias", 5, ("curated", "entropy", 1.29)),
+        ("bias", 6, ("curated", "entropy", 0.3)),
+        ("quality", 0, ("mixed", "frechet_distance_evaluator", 1.6)),
+        ("quality", 1, ("mixed", "precision", 0.5)),
+        ("quality", 2, ("mixed", "recall", 0.5)),
+        ("quality", 6, ("control", "frechet_distance_evaluator", 1.6)),
+        ("repeat", 0, ("curated", "share_0", 0.7)),
+        ("repeat", 1, ("curated", "mean_reward", 3.5)),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_claim_of_several_runs_falls_with_any_of_them(check, claim, change, seed, monkeypatch):
+    monkeypatch.setattr(image_claims.finite, "NEUTRAL", 500)
+    assert all(image_verdicts(check))
+    assert not image_verdicts(check, seed, *change)[claim]
+
+
+def test_the_study_of_k_falls_with_any_of_its_settings():
+    def held(**gains):
+        study = {}
+        for name, gain in ({"2_a": 0.1, "4_a": 0.2, "2_b": 0.1, "4_b": 0.2} | gains).items():
+            k, rule = name.split("_")
+            table = pd.DataFrame({"round": [0, 1], "seed": 0, "n_pool": 4000, "share_0": [0.1, 0.1 + gain]})
+            table["share_1"] = 1 - table["share_0"]
+            study[f"K = {k}, {rule}"] = SimpleNamespace(histories={"curated": table}.get)
+        return [claim.holds for claim in image_claims.study_claims(study, 0, 1000)]
+
+    assert held() == [True, True]
+    assert held(**{"2_b": 0.01}) == [False, True], "no more than by chance"
+    assert held(**{"4_a": 0.05}) == held(**{"4_b": 0.05}) == [True, False]
+
+
+def test_the_curators_claims_fall_with_any_of_the_runs():
+    study = pd.DataFrame({"clicks": 100, "agreement": [0.9, 0.9], "distance": 0.1, "same_place": [True, True]})
+    for column, value, verdicts in (
+        ("agreement", 0.8, [False, True]),
+        ("distance", 0.2, [True, False]),
+        ("same_place", False, [True, False]),
+    ):
+        for run in (0, 1):
+            broken = study.copy()
+            broken.loc[run, column] = value
+            assert [claim.holds for claim in taste_claims(broken)] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("claim", "arm", "column", "last"),
+    [
+        (0, "curated", "mean_reward", 0.4),
+        (0, "curated", "live_groups", 2),
+        (1, "mixed", "mean_exp_reward", 0.4),
+        (1, "mixed", "live_groups", 1),
+        (2, "mixed", "tv_to_exact", 0.2),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_claims_about_ones_own_loop_fall_with_any_of_its_runs(claim, arm, column, last, seed):
+    row = {"share_0": 0.5, "share_1": 0.5, "live_groups": 2, "tv_to_exact": 0.0}
+    rows = [
+        row | {"seed": s, "round": t, "mean_reward": 0.5 + t / 4, "mean_exp_reward": 0.5 + t / 4}
+        for s in (0, 1) for t in (0, 1)
+    ]  # fmt: skip
+    tables = {name: pd.DataFrame(rows) for name in ("curated", "mixed")}
+    tables["curated"].loc[tables["curated"]["round"] == 1, "live_groups"] = 1
+    loops = SimpleNamespace(histories=tables.get)
+    assert [c.holds for c in own_claims("x", loops)] == [True] * 3
+    tables[arm].loc[(tables[arm]["seed"] == seed) & (tables[arm]["round"] == 1), column] = last
+    assert [c.holds for c in own_claims("x", loops)] == [i != claim for i in range(3)]

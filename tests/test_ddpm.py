@@ -130,3 +130,14 @@ def test_bad_options_are_refused_by_name(bad):
 def test_bad_sample_counts_are_refused(n):
     with pytest.raises(BadInput, match="n = "):
         Ddpm(seed=0, width=8).sample(n, seed=0)
+
+
+def test_every_diffusion_step_is_trained(monkeypatch):
+    captured, seen = {}, []
+    monkeypatch.setattr(ddpm, "train", lambda net, loss, *args, **options: captured.update(options, loss=loss))
+    model = Ddpm(seed=0, width=8)
+    model.fit(torch.zeros(1, 2), 1, seed=0, decay="linear")
+    assert captured["decay"] == "linear", "what is asked for comes before the default"
+    model.net = lambda x, t: seen.append(t) or torch.zeros_like(x)
+    captured["loss"](torch.zeros(20_000, 2), torch_rng(0))
+    assert seen[0].unique().tolist() == list(range(1, STEPS + 1))

@@ -273,3 +273,13 @@ def test_the_explorers_lines_are_its_curves():
     drawn.png(path, 2)
     for line, column in ((drawn.mean, "mean"), (drawn.start, "kl_start"), (drawn.limit, "kl_limit")):
         np.testing.assert_array_equal(line.get_ydata(), path.curves[column])
+
+
+def test_the_explorers_density_and_marks_are_of_the_round_shown():
+    path = explorer.path(explorer.Setting(lam=0.25))
+    drawn = stage.LoopStage(path)
+    for t in (1, 3):
+        drawn.png(path, t)
+        np.testing.assert_allclose(drawn.density.get_array() ** 2, path.densities[t] / path.densities[t].max())
+        assert drawn.now.get_xydata().tolist() == [[t, path.curves["mean"][t]]]
+    assert list(drawn.bound.get_ydata()) == [path.bound] * 2

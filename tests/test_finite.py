@@ -106,3 +106,11 @@ def test_histories_depend_on_their_seed():
 
     assert first(0).equals(first(0))
     assert not first(0)["share_0"].equals(first(1)["share_0"])
+
+
+def test_real_data_are_mixed_in_whole_and_choices_alone_are_drawn():
+    ref, lam, n_keep = np.array([0.1, 0.2, 0.3, 0.4]), 0.7, 10
+    path = finite.trajectory(PROB, REWARD, 4, 3, n_keep, np.random.default_rng(0), lam, ref)
+    for prob in path[1:]:
+        kept = (prob * (1 + lam) - ref) / lam * n_keep
+        assert kept == pytest.approx(kept.round(), abs=1e-9)

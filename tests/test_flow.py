@@ -10,9 +10,10 @@ import torch
 from lib.checks import BadInput
 from lib.classifier import Classifier, ClassifierSettings
 from lib.datasets import to_float, to_uint8
-from lib.generators import networks, training
+from lib.generators import training
 from lib.generators.flow import METHODS, Flow, integrate, ot_pairing, straight_path
 from lib.generators.networks import (
+    Attention,
     ConvSettings,
     Doubled,
     GroupNorm,
@@ -524,7 +525,12 @@ def test_the_unet_stays_in_channels_last_memory_while_training():
 
 def test_precision_auto_leaves_an_mlp_in_fp32():
     assert Flow(SMALL).precision == "fp32"
-    assert Flow(CONV).precision == training.resolve_precision("auto", "cpu")
+
+
+@pytest.mark.parametrize("unit", [None, "amx_bf16", "avx512_bf16"])
+def test_precision_auto_is_bf16_where_either_unit_of_a_cpu_multiplies_it(unit, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True})
+    assert Flow(CONV).precision == ("bf16" if unit else "fp32")
 
 
 @pytest.mark.parametrize("settings", [PIXELS, CONV, UNET], ids=["mlp", "conv", "unet"])
@@ -609,12 +615,31 @@ def test_flips_are_of_training_only():
     assert torch.equal(Flow(small, flip=True).sample(9, seed=0), Flow(small).sample(9, seed=0))
 
 
-def test_attention_lets_positions_see_each_other():
-    layer = networks.Attention(128)
-    torch.nn.init.normal_(layer.out.weight)
-    x = torch.randn(2, 128, 4, 4, generator=torch_rng(0))
-    other = x.clone()
-    other[:, :, 0, 0] += torch.randn(2, 128, generator=torch_rng(1))  # a shift alone is normalised away
+@pytest.mark.parametrize("method", METHODS)
+def test_the_adaptive_solver_has_full_precision_and_the_others_the_flows(method, monkeypatch):
+    flow, asked = Flow(SMALL, method=method, precision="bf16", ode_steps=1), set()
+    monkeypatch.setattr(flow, "_velocity", lambda net, precision, x, t: asked.add(precision) or 0 * x)
+    flow.sample(2, seed=0)
+    assert asked == {"fp32" if method == "dopri5" else "bf16"}
+
+
+def test_attention_is_its_formula_over_all_positions():
+    layer, x = Attention(128), torch.randn(2, 128, 3, 4, generator=torch_rng(0))
     with torch.no_grad():
-        moved = (layer(other, None) - layer(x, None))[:, :, 3, 3].abs().max()
-    assert moved > 1e-3
+        layer.out.weight.copy_(torch.randn(layer.out.weight.shape, generator=torch_rng(1)) / 16)
+        q, k, v = layer.qkv(layer.norm(x)).unflatten(1, (3, 2, 64)).flatten(4).unbind(1)  # (n, heads, 64, places)
+        seen = (q.transpose(2, 3) @ k / 8).softmax(dim=3)
+        y = (v @ seen.transpose(2, 3)).flatten(1, 2).unflatten(2, (3, 4))
+        torch.testing.assert_close(layer(x, None), x + layer.out(y))
+
+
+def test_the_unet_has_attention_where_it_was_asked_for_and_hears_the_time_in_thousandths():
+    settings = UNetSettings(shape=(3, 16, 16), channels=(32, 32, 32, 32), blocks=1, attention=(1,), groups=8)
+    flow, told = Flow(settings, precision="fp32"), []
+    net = flow.net.net
+    for blocks in (net.down_blocks, reversed(net.up_blocks)):
+        assert [hasattr(block, "attentions") for block in blocks] == [False, True, False, False]
+    net.register_forward_pre_hook(lambda _, given: told.append(given[1].tolist()))
+    with torch.no_grad():
+        flow.velocity(torch.zeros(2, 3, 16, 16), torch.tensor(0.25))
+    assert told == [[250.0, 250.0]]

@@ -486,3 +486,79 @@ def test_a_perfect_model_without_choice_has_a_history_of_classes_alone(airplane)
     assert {"entropy", "live_groups", "tv_to_exact", "share_9"} <= set(table)
     start, end = (table.query(f"round == {t}")["tv_to_exact"].mean() for t in (0, 2))
     assert start < end  # nothing is chosen, and the shares wander all the same
+
+
+def test_quality_compares_the_first_images_with_as_many_training_images(digits, monkeypatch):
+    parts, asked = dataclasses.replace(image_experiments.studio(digits.images)), []  # nothing of it is cached yet
+    monkeypatch.setattr(quality, "columns", lambda *both: asked.extend(both) or {})
+    monkeypatch.setattr(image_experiments.Studio, "inception", "there")
+    monkeypatch.setattr(quality, "inception_features", lambda images, device: images.flatten(1).float())
+    found, n = parts.quality(parts.data.test), digits.images.n_quality
+    first = [images[:n] for images in (parts.data.test, parts.data.train)]
+    assert len(first[0]) == n < len(parts.data.test)
+    for features, images in zip(asked, first, strict=True):
+        assert torch.equal(features, parts.evaluator.classifier.features(images))
+    assert found == {"fid": quality.frechet_distance(*(images.flatten(1).float() for images in first))}
+
+
+def test_what_learns_sees_training_images_alone(fake_cifar, monkeypatch):
+    taught, options = [], []
+
+    def train(images, labels, *, settings, device, **others):
+        taught.append((images, labels))
+        options.append(others)
+        return Classifier(settings)
+
+    monkeypatch.setenv("CURATED_LOOPS_RUNS", str(fake_cifar / "runs"))
+    monkeypatch.setattr(image_experiments, "train_classifier", train)
+    monkeypatch.setattr(Flow, "fit", lambda flow, data, **_: taught.append((data, None)) or [])
+    parts = image_experiments.studio(profiles.load("cifar", TINY | TRAINED_HERE).images)
+    real, labels = parts.data.train, parts.data.train_labels
+    assert [images is real for images, _ in taught] == [True] * 3
+    assert [known is labels for _, known in taught] == [True, True, False]
+    assert all(others["augment"] for others in options), "photographs may be mirrored"
+    assert image_experiments.image_task(parts, "airplane").real is real
+
+
+def test_every_network_tells_a_run_from_another(digits):
+    parts = image_experiments.studio(digits.images)
+    weights = dataclasses.replace(parts.p0, identity={"file": "another"})
+    judge = image_experiments.Judge(parts.evaluator.classifier, weights)
+    changes = [{"evaluator": judge}, {"p0": weights}, {"judges": {"fitted": judge}}]
+    others = [dataclasses.replace(parts, **change) for change in changes]
+    found = [image_experiments.image_task(p, "airplane").settings for p in (parts, *others)]
+    both = dataclasses.replace(parts, judges=parts.judges | {"smoothed": judge})
+    found += [image_experiments.image_task(both, "airplane", name).settings for name in both.judges]
+    assert len({json.dumps(settings) for settings in found}) == 6
+
+
+LEARNT = {"flip": True, "first_steps": 7, "first_lr": 1e-4, "first_decay": "cosine", "warmup": 3, "ema_decay": 0.5,
+          "batch": 32, "shards": 2, "blocks": 1, "channels": (8,)}  # fmt: skip
+
+
+def test_whatever_decides_weights_tells_them_from_others(digits, monkeypatch, tmp_path):
+    monkeypatch.setattr(Flow, "fit", lambda *_, **__: [])
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path)
+    monkeypatch.setenv("CURATED_LOOPS_RUNS", str(tmp_path / "runs"))
+    here = digits.images.model_copy(update={"p0_weights": ""})
+    trained = [here, *(here.model_copy(update={key: value}) for key, value in LEARNT.items())]
+    found = [image_experiments.prepare(settings, "p0").identity for settings in trained]
+    for seed in (0, 1):  # two files of one name
+        Flow(MlpSettings(), seed=seed).save(tmp_path / "digits_p0.safetensors", {})
+        found.append(image_experiments.prepare(digits.images, "p0").identity)
+    assert len({json.dumps(identity) for identity in found}) == len(LEARNT) + 3
+
+
+@pytest.mark.parametrize("arm", ["curated", "mixed", "control"])
+def test_every_moment_of_an_arm_is_of_the_reward_it_is_compared_under(airplane, arm):
+    history = airplane.histories(arm)
+    for moment in ("mean_reward", "mean_exp_reward", "var_exp_reward"):
+        assert history[moment].tolist() == history[f"airplane_fitted_{moment}"].tolist()
+
+
+def test_each_seeds_perfect_model_has_draws_of_its_own():
+    run, found = fake_run(4, math.inf, torch.zeros(50), torch.arange(50) % 2, 2), []
+    vars(run.config).update(n_keep=20, n_pool=80, menus="disjoint")
+    for run.config.seed in (0, 1):
+        found.append(image_experiments.finite_histories(run, SimpleNamespace(groups=2), repeats=3)["share_0"])
+    assert not found[0].equals(found[1])

@@ -385,3 +385,10 @@ def test_bad_settings_are_refused_before_anything_is_written(scratch, change, me
     with pytest.raises(BadInput, match=message):
         retrain(replace(small(), **change))
     assert list(scratch.iterdir()) == []
+
+
+def test_each_cold_start_has_initial_weights_of_its_own():
+    seeds = []
+    task = replace(atoms_task(), generator=lambda seed: seeds.append(seed) or Exact())
+    retrain(small(task=task, start="cold"))
+    assert len(set(seeds)) == ROUNDS + 1

@@ -46,3 +46,11 @@ def test_a_step_is_nesterov_momentum_orthogonalised(fixed_norm):
         expected = expected - size * orthogonalised(gradient + 0.5 * memory, 3).view_as(expected)
         torch.testing.assert_close(kernel.detach(), expected)
     assert torch.equal(optimiser.state[kernel]["momentum_buffer"].flatten(1), memory)
+
+
+@pytest.mark.parametrize("shape", [(8, 32, 1, 1), (32, 8, 1, 1)])
+def test_steps_are_of_one_size_on_wide_and_on_tall_kernels(shape):
+    kernel = torch.nn.Parameter(torch.zeros(shape))
+    kernel.grad = torch.randn(shape, generator=torch_rng(0))
+    Muon([kernel], lr=1.0, momentum=0.0, steps=5, fixed_norm=False).step()
+    assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(0.2, rel=0.25)

@@ -87,3 +87,11 @@ def test_inception_features_see_resized_and_scaled_pixels(tmp_path, monkeypatch)
     np.testing.assert_allclose(found[:, 0], [-1, 0, 127 / 128], atol=1e-5)
     with pytest.raises(BadInput, match=r"images\.shape"):
         quality.inception_features(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_columns_name_precision_and_recall_as_they_are():
+    real = torch.arange(10.0)[:, None]
+    generated = torch.cat([torch.arange(5.0)[:, None], 100 + torch.arange(5.0)[:, None]])
+    found = quality.columns(generated, real)
+    assert (found["precision"], found["recall"]) == pytest.approx((0.5, 0.8))
+    assert found["frechet_distance_evaluator"] == quality.frechet_distance(generated, real)

@@ -122,3 +122,15 @@ def test_stored_points_are_the_runs_own_round_by_round(experiment):
     for (arm, t), rows in table.groupby(["arm", "round"]):
         drawn = experiment.runs[arm][0].samples(t)
         assert rows[["x1", "x2"]].to_numpy() == pytest.approx(drawn.numpy()[: len(rows)], abs=1e-3)
+
+
+def test_a_perfect_models_menus_that_share_a_pool_spread_further():
+    data, spread = toy.gaussians(), []
+    for menus in ("disjoint", "resample"):
+        settings = profiles.load(
+            "quick", {"toy.rounds": 1, "toy.grid": 32, "toy.n_keep": 50, "toy.menus": menus}
+        ).toy
+        exact = experiments.exact_history(data, settings, "control")
+        found = experiments.finite_histories(data, settings, "control", exact, 0, repeats=300)
+        spread.append(found.query("round == 1").filter(like="share_").var().sum())
+    assert spread[1] / spread[0] == pytest.approx(3 / 2, rel=0.15)  # three draws of 50 where there were two

@@ -16,7 +16,6 @@ def test_scene_is_the_toy_with_its_reward():
     inside = np.linalg.norm(scene.cells.points - np.array(scene.data.centre), axis=1) <= scene.data.r_min
     np.testing.assert_array_equal(scene.reward == 0, inside)
     assert scene.square(scene.reward).shape == (48, 48)
-    assert scene.path(2, 0)[0] is not None
     assert len(scene.path(2, 3)) == 4
 
 
@@ -103,3 +102,11 @@ def test_threshold_agrees_with_the_scalar_equation_for_more():
 def test_tail_slope_of_a_power():
     x = np.array([3.0, 5.0, 11.0])
     assert statements.tail_slope(x, 7 * x**-1.5) == pytest.approx(-1.5)
+
+
+def test_the_distance_of_a_mixed_loop_is_from_its_law_to_the_reference():
+    scene = SCENES["moons"]
+    table = statements.mixed_loop({"moons": scene}, [(4, 1.0)], 2)
+    ref, path = scene.cells.prob, scene.path(4, 2, 1.0)
+    assert table["kl"].tolist() == [population.kl(prob, ref) for prob in path[1:]]
+    assert table["kl"].iloc[-1] != pytest.approx(population.kl(ref, path[2]), rel=0.01)

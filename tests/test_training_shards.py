@@ -219,3 +219,14 @@ def test_parallel_map_keeps_the_order_and_gives_each_item_one_thread():
         seen = list(parallel_map(lambda i: (i, torch.get_num_threads()), range(20), "cpu"))
         assert torch.get_num_threads() == 2
     assert seen == [(i, 1) for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"warmup": 1}, {"ema_decay": 0.5}, {"clip": 2.0}, {"shards": 2}, {"muon_lr": 0.02}]
+)
+def test_every_option_of_a_training_is_told_by_its_checkpoint(tmp_path, other):
+    net, path = network(), tmp_path / "half.safetensors"
+    options = {"seed": 0, "batch": 4, "lr": 1e-2, "muon_lr": 0.01, "checkpoint": path, "checkpoint_every": 2}
+    train(net, plain(net), IMAGES, 3, **options)
+    with pytest.raises(BadInput, match=f"it differs in {next(iter(other))}: delete it to start anew"):
+        train(net, plain(net), IMAGES, 3, **options | other)
