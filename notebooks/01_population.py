@@ -260,10 +260,10 @@ limits = last.groupby("data")["limit"].first()
 by_menu = last.pivot(index="data", columns="k", values="kl")
 speed = " and ".join(f"{x:.2f}" for x in by_menu[2] / by_menu[math.inf])
 Markdown(
-    f"So it comes out: $t\\, \\frac{{K-1}}{{K}}\\, \\mathrm{{KL}}$ (`rescaled`) ends at {ends['gaussians']} on "
-    f"the Gaussians, where the forecast (`limit`) is {limits['gaussians']:.4f}, and at {ends['moons']} on the "
-    f"moons, where it is {limits['moons']:.4f}, for menus of 2 to infinity. KL itself is {speed} times as large "
-    f"at $K = 2$ as at $K = \\infty$."
+    f"After {settings.rounds_pure} rounds $t\\, \\frac{{K-1}}{{K}}\\, \\mathrm{{KL}}$ (`rescaled`) is "
+    f"{ends['gaussians']} on the Gaussians, where the forecast (`limit`) is {limits['gaussians']:.4f}, and "
+    f"{ends['moons']} on the moons, where it is {limits['moons']:.4f}, for menus of 2 to infinity. KL itself is "
+    f"{speed} times as large at $K = 2$ as at $K = \\infty$."
 )
 
 # %% [markdown]
