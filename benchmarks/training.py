@@ -10,7 +10,8 @@ from benchmarks.timing import alternate
 from lib.generators.flow import Flow
 from lib.generators.training import resolve_precision
 
-STEPS = {"cpu": 3, "cuda": 30}  # in each timed run: a fit begins and ends with copies of all weights
+# In each timed run. A fit begins and ends with copies of all weights; a loop's are of 50 steps and more.
+STEPS = {"cpu": 10, "cuda": 30}
 FIT = 200  # of a compiled network, which is for fits of hundreds: on a GPU each begins by recording its step
 BACKWARD = 3  # a training step costs three forward passes
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
