@@ -39,6 +39,8 @@ def main() -> None:
             parser.error(f"--only = {name!r}: must be one of {', '.join(SUITES)}")
     for name in names:
         module, function = SUITES[name]
+        if asked.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # what is kept with a table is its own
         table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked.device)
         timing.save(name, table, asked.folder, asked.device)
 

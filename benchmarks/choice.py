@@ -13,11 +13,17 @@ LOOPED = 10**7  # rewards up to which the plain loop is timed, too; above a mill
 
 def run(device: str) -> pd.DataFrame:
     """Seconds for 10^4 to 10^8 rewards, and bytes that must move over the bandwidth of a copy."""
-    bandwidth, tables = _copy_bandwidth(device), []
+    source, tables = torch.ones(10**8, device=device), []
+    target = torch.empty_like(source)
     for n in (10**4, 10**5, 10**6, 10**7, 10**8):
         reward = torch.randn(n, device=device)
-        table = alternate({"ours": lambda reward=reward, n=n: k_choice(reward, K, n // K, seed=0)}, repeats=21)
-        ours = table["seconds"].iloc[0]
+        contenders = {
+            "ours": lambda reward=reward, n=n: k_choice(reward, K, n // K, seed=0),
+            "copy": lambda: target.copy_(source),
+        }
+        table = alternate(contenders, repeats=21).set_index("contender")
+        ours, bandwidth = table.loc["ours", "seconds"], 8 * len(source) / table.loc["copy", "least"] / 1e9
+        table = table.loc[["ours"]].reset_index()
         table["GB/s that must move"] = (4 * n + 8 * n // K) / ours / 1e9  # rewards are read, indices written
         table["of copy bandwidth"] = table["GB/s that must move"] / bandwidth
         if n <= LOOPED:
@@ -42,11 +48,3 @@ def plain(reward: np.ndarray) -> np.ndarray:
         odds = np.exp(reward[i * K : (i + 1) * K])
         kept[i] = i * K + rng.choice(K, p=odds / odds.sum())
     return kept
-
-
-def _copy_bandwidth(device: str) -> float:
-    """GB/s read and written by a large copy."""
-    source = torch.ones(10**8, device=device)
-    target = torch.empty_like(source)
-    least = alternate({"copy": lambda: target.copy_(source)})["least"].iloc[0]
-    return 8 * len(source) / least / 1e9

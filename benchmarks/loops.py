@@ -51,16 +51,18 @@ def growth(_device: str) -> pd.DataFrame:
                 line = [sys.executable, "-c", LOOP, *map(str, sizes.values())]
                 found = process(line, Path(folder))
                 rounds = float((Path(folder) / "log").read_text().split()[-1])
-            rows.append({"grows": name, **sizes, "seconds in rounds": rounds, "peak MB": found["peak MB"]})
+            rows.append({"grows": name, **sizes, "seconds in rounds": rounds, "peak MiB": found["peak MiB"]})
     return pd.DataFrame(rows)
 
 
 def quick(_device: str) -> pd.DataFrame:
-    """Seconds and peak memory of each notebook of `quick`, one by one, each with nothing computed before."""
+    """Seconds and peak memory of the notebooks of `quick`, one by one and by one command; nothing is reused."""
     rows = []
     for notebook in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         with tempfile.TemporaryDirectory() as folder:
             line = [sys.executable, "-m", "papermill", str(notebook), f"{folder}/out.ipynb", "--no-progress-bar"]
             found = process([*line, "--cwd", str(paths.NOTEBOOKS)], Path(folder))
         rows.append({"notebook": notebook.stem, **found})
+    with tempfile.TemporaryDirectory() as folder:
+        rows.append({"notebook": "all", **process([sys.executable, "-m", "lib.reproduce"], Path(folder))})
     return pd.DataFrame(rows)

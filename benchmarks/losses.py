@@ -1,5 +1,7 @@
 """What the faster ways of training cost in loss and samples: a small U-Net on the 8x8 digits, several seeds."""
 
+import shutil
+
 import pandas as pd
 
 from lib.datasets import digits
@@ -10,10 +12,11 @@ from lib.quality import frechet_distance
 
 NET = ConvSettings((1, 8, 8), (64, 128))
 STEPS, SEEDS, SAMPLES = 400, 3, 1000
-WAYS = {  # name -> (options of the flow, of its fit); bfloat16 where the machine multiplies it
+WAYS = {  # name -> (options of the flow, of its fit); bfloat16 and compiled where the machine is able to
     "float32": ({"precision": "fp32"}, {}),
     "two shards": ({"precision": "fp32"}, {"shards": 2}),
     "bfloat16": ({"precision": "bf16"}, {}),
+    "compiled": ({"precision": "fp32", "compiled": True}, {}),
     "Muon": ({"precision": "fp32"}, {"muon_lr": 2e-3}),
 }
 
@@ -26,8 +29,9 @@ def run(device: str) -> pd.DataFrame:
     images, _ = digits()
     pixels, rows = images.flatten(1) / 255, []
     able = resolve_precision("auto", device)
+    compiles = device == "cuda" or any(map(shutil.which, ("g++", "clang++")))
     for name, (made, fitted) in WAYS.items():
-        if made["precision"] not in ("fp32", able):
+        if made["precision"] not in ("fp32", able) or (made.get("compiled") and not compiles):
             continue
         for seed in range(SEEDS):
             flow = Flow(NET, seed=seed, device=device, **made)

@@ -45,12 +45,17 @@ def run(device: str) -> pd.DataFrame:
 
 
 def errors(device: str) -> pd.DataFrame:
-    """Fixed steps against dopri5 at 1e-5 on the same noise, of CIFAR-10's p_0.
+    """Fixed steps against dopri5 at 1e-5 on the same noise, of the stored p_0 of CIFAR-10 and of the digits.
 
     `rmse` is the root mean square error a pixel (in [-1, 1]); `spread` the ratio of the pixels' standard
     deviations: what a solver takes from the contrast in one round of a loop, it takes again in the next.
     """
-    flow = Flow.load(paths.CHECKPOINTS / "cifar_p0.safetensors", device=device)
+    tables = [_errors(name, device).assign(model=name) for name in ("cifar_p0", "digits_p0")]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _errors(name: str, device: str) -> pd.DataFrame:
+    flow = Flow.load(paths.CHECKPOINTS / f"{name}.safetensors", device=device)
     noise = torch.randn(32, *flow.shape, generator=torch_rng(0)).to(device)
     exact = _solve(flow, noise, "dopri5", 0, "fp32")
     rows = []

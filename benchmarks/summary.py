@@ -92,14 +92,30 @@ def _sampling(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _solvers(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    worst = table.query("NFE == 16").sort_values("rmse").groupby("method").last()
+    models = dict(list(table.groupby("model"))) if "model" in table else {"cifar_p0": table}
+    cifar = models["cifar_p0"]
+    worst = cifar.query("NFE == 16").sort_values("rmse").groupby("method").last()
     used = [method for method in SOLVERS if method in worst.index]
     ours, *others = [f"{SOLVERS[method]}: {worst['rmse'][method]:.3f}" for method in used]
-    rows = [("error a pixel against dopri5, NFE 16, that commit's p_0", ours, "; ".join(others), "")]
+    if "adams" not in used:  # ours since
+        ours, others = "Adams: not measured", [ours, *others]
+    what = "RMS error a pixel (of -1 to 1) beside dopri5 on the same noise"
+    rows = [(f"{what}, NFE 16, that commit's p_0", ours, "; ".join(others), "")]
+    if "adams" in used:
+        rows.append(("the same by NFE", _by_nfe(cifar, "adams"), _by_nfe(cifar, "midpoint"), ""))
+    if "digits_p0" in models:
+        digits = models["digits_p0"]
+        rows.append(("the same, p_0 of the digits", _by_nfe(digits, "midpoint"), _by_nfe(digits, "adams"), ""))
     if "spread" in worst:
         ours, *others = [f"{SOLVERS[method]}: {worst['spread'][method]:.1%}" for method in used]
         rows.append(("contrast beside dopri5's, NFE 16, that commit's p_0", ours, "; ".join(others), ""))
     return rows
+
+
+def _by_nfe(table: pd.DataFrame, method: str) -> str:
+    """A solver's error at each number of evaluations, in the worse of the precisions."""
+    found = table[table["method"] == method].groupby("NFE")["rmse"].max()
+    return f"{SOLVERS[method]}: {', '.join(f'{error:.3f} ({nfe})' for nfe, error in found.items())}"
 
 
 def _best(contenders: pd.DataFrame) -> str:
@@ -130,7 +146,8 @@ def _choice(table: pd.DataFrame) -> list[tuple[str, ...]]:
     ours, looped = both.loc["ours", "seconds"], both.loc["loop over menus"]
     times = f"{looped['times ours']:,.0f}"
     instead = f"loop over menus: {looped['seconds']:.0f} s{' (once)' if looped['repeats'] == 1 else ''}"
-    return [("K-choice among 10⁷ samples, K = 4", f"{1e3 * ours:.0f} ms", instead, times)]
+    share = f"{1e3 * ours:.0f} ms ({both.loc['ours', 'of copy bandwidth']:.0%} of a copy's bandwidth)"
+    return [("K-choice among 10⁷ samples, K = 4", share, instead, times)]
 
 
 def _dynamics(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -142,32 +159,40 @@ def _monte_carlo(table: pd.DataFrame) -> list[tuple[str, ...]]:
     exact, drawn = table.iloc[0], table.iloc[-1]
     ours = f"{1e3 * exact['seconds']:.2f} ms, error {exact['error']:.0e}"
     instead = f"Monte Carlo, {drawn['menus']:,} menus: {drawn['seconds']:.1f} s (once), error {drawn['error']:.0e}"
-    return [
-        ("exact dynamics, one step on three atoms", ours, instead, f"{drawn['seconds'] / exact['seconds']:,.0f}")
-    ]
+    ratio = f"{drawn['seconds'] / exact['seconds']:,.0f}, at {drawn['error'] / exact['error']:.0e} times the error"
+    return [("exact dynamics, one step on three atoms", ours, instead, ratio)]
 
 
 def _quick(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    ours = f"{table['seconds'].sum() / 60:.1f} minutes, at most {table['peak MB'].max():,.0f} MB each"
-    return [("notebooks at `quick`, one by one, one core", ours, "", "")]
+    table = table.set_index("notebook")
+    one = table.drop(index="all", errors="ignore")
+    ours = f"{one['seconds'].sum() / 60:.1f} minutes, at most {one['peak MiB'].max():,.0f} MiB each"
+    rows = [("notebooks at `quick`, one by one, one core", ours, "", "")]
+    if "all" in table.index:
+        seconds, memory = table.loc["all", ["seconds", "together MiB"]]
+        ours = f"{seconds / 60:.1f} minutes, {memory:,.0f} MiB in all processes together"
+        rows.append(("all of `quick` by `./run_all.sh`, set-up apart", ours, "", ""))
+    return rows
 
 
 def _memory(table: pd.DataFrame) -> list[tuple[str, ...]]:
     row = table.iloc[0]
     what = f"peak memory, rounds of {row['images a round']:,.0f} CIFAR-10 images"
-    return [(what, f"{row['peak MB']:,.0f} MB", "", "")]
+    return [(what, f"{row['peak MiB']:,.0f} MiB", "", "")]
 
 
 def _growth(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    rows = []
+    base = table.query("n_keep == 4096 and rounds == 4 and k == 4 and arms == 1")["seconds in rounds"]
+    low, high = base.min() / 4, base.max() / 4
+    rows = [("2-D DDPM round, 4,096 kept of 16,384, one core", f"{low:.2f} to {high:.2f} s", "", "")]
     for name, some in table.groupby("grows", sort=False):
-        ends = some.iloc[[0, -1]]
-        first, last = ends[name]
-        seconds, megabytes = (
-            ends[column].iloc[1] / ends[column].iloc[0] for column in ("seconds in rounds", "peak MB")
-        )
-        ours = f"{seconds:.1f} times the seconds, {megabytes:.2f} times the memory"
-        rows.append((f"2-D loop, {name} from {first:,} to {last:,} ({last / first:.0f} times)", ours, "", ""))
+        sizes, seconds, memory = (some[c].iloc[[0, -1]] for c in (name, "seconds in rounds", "peak MiB"))
+        times, slower = (both.iloc[1] / both.iloc[0] for both in (sizes, seconds))
+        spans = [
+            " to ".join(f"{value:,.{digits}f}" for value in both) for both, digits in ((seconds, 1), (memory, 0))
+        ]
+        what = f"2-D loop, {name} from {sizes.iloc[0]:,} to {sizes.iloc[1]:,} ({times:.0f} times)"
+        rows.append((what, f"{spans[0]} s ({slower:.1f} times), {spans[1]} MiB", "", ""))
     return rows
 
 

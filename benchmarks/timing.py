@@ -4,7 +4,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 
 from lib import paths, runs, sealed
@@ -65,7 +65,7 @@ def machine(device: str) -> str:
         name = torch.cuda.get_device_name()
     else:
         able = torch.cpu.get_capabilities()
-        name = " ".join([able["cpu_name"], *[unit for unit in BF16_UNITS if able.get(unit)][:1]])
+        name = " ".join([runs.processor(), *[unit for unit in BF16_UNITS if able.get(unit)][:1]])
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -77,7 +77,7 @@ def save(name: str, table: pd.DataFrame, results: Path, device: str) -> None:
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
     able = torch.cpu.get_capabilities()
     units = {unit: able.get(unit, False) for unit in BF16_UNITS}
-    cpu = {"name": able["cpu_name"], "cores": os.cpu_count(), **units}
+    cpu = {"name": runs.processor(), "cores": os.cpu_count(), **units}
     about = {"date": datetime.now(UTC).date().isoformat(), "cpu": cpu, **runs.provenance()}
     if device == "cpu":
         about["device"] = device  # whatever else there is
@@ -94,17 +94,23 @@ def _synchronise() -> None:
 LAUNCHER = """
 import pathlib, resource, subprocess, sys
 status = subprocess.call(sys.argv[2:])
-pathlib.Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+unit = 2**20 if sys.platform == "darwin" else 2**10  # as in lib.runs
+pathlib.Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit))
 sys.exit(status)
 """
+LOOK = 0.5  # seconds between two looks at what all processes of a command hold together
 
 
 def process(line: list[str], scratch: Path) -> dict[str, float]:
-    """Seconds and peak resident memory (MB, of the largest process) of a command that must succeed.
+    """Seconds and peak memory of a command that must succeed.
 
     Args:
         line: the command.
         scratch: takes the place of runs/ and paper_figs/, so that nothing is reused.
+
+    Returns:
+        "seconds"; "peak MiB", resident, of the largest process; "together MiB", the most that it and all it
+        started were seen to hold at one time, what they share counted once (on macOS: not counted).
     """
     places = {"CURATED_LOOPS_RUNS": str(scratch / "runs"), "CURATED_LOOPS_FIGURES": str(scratch / "figures")}
     quiet = {
@@ -114,10 +120,37 @@ def process(line: list[str], scratch: Path) -> dict[str, float]:
         "OMP_NUM_THREADS": "1",
     }
     launch, environment = [sys.executable, "-c", LAUNCHER, str(scratch / "peak")], os.environ | places | quiet
-    started = time.perf_counter()
+    started, together = time.perf_counter(), 0
     with open(scratch / "log", "w") as log:
-        status = subprocess.call([*launch, *line], cwd=paths.PROJECT, env=environment, stdout=log, stderr=log)
+        child = psutil.Popen([*launch, *line], cwd=paths.PROJECT, env=environment, stdout=log, stderr=log)
+        while (status := _wait(child)) is None:
+            together = max(together, sum(map(_held, _family(child))))
     seconds = time.perf_counter() - started
     if status:
         raise RuntimeError(f"{' '.join(line)} failed: {(scratch / 'log').read_text()[-500:]}")
-    return {"seconds": seconds, "peak MB": int((scratch / "peak").read_text()) / 1024}
+    peak = float((scratch / "peak").read_text())
+    return {"seconds": seconds, "peak MiB": peak, "together MiB": together / 2**20}
+
+
+def _wait(child: psutil.Popen) -> int | None:
+    """The exit status; None if it has not ended until it is time to look again."""
+    try:
+        return child.wait(LOOK)
+    except psutil.TimeoutExpired:
+        return None
+
+
+def _family(child: psutil.Popen) -> list[psutil.Process]:
+    try:
+        return [child, *child.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _held(one: psutil.Process) -> int:
+    """Bytes; 0 for a process that has ended meanwhile."""
+    try:
+        memory = one.memory_full_info()
+    except psutil.Error:
+        return 0
+    return getattr(memory, "pss", memory.uss)

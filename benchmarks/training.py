@@ -12,7 +12,7 @@ from lib.generators.training import resolve_precision
 
 # In each timed run. A fit begins and ends with copies of all weights; a loop's are of 50 steps and more.
 STEPS = {"cpu": 10, "cuda": 30}
-FIT = 200  # of a compiled network, which is for fits of hundreds: on a GPU each begins by recording its step
+FIT = 200  # of ours where a fit begins by compiling or, on a GPU, by recording its step: for fits of hundreds
 BACKWARD = 3  # a training step costs three forward passes
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -61,11 +61,12 @@ def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, floa
     shards = 1 if device == "cuda" else max(1, torch.get_num_threads())
     flow, net = networks.ours(size, device), networks.theirs(size, device)
     steps, few = networks.their_steps(net, images, batch, device), STEPS[device]
+    many = FIT if device == "cuda" else few
 
-    def fit(made=flow, n=few) -> None:
+    def fit(made=flow, n=many) -> None:
         made.fit(images, n, seed=0, batch=batch, lr=2e-4, ema_decay=0.9999, shards=shards)
 
-    contenders, counts = {"ours": fit, "torchcfm": lambda: steps(few)}, {"ours": few, "torchcfm": few}
+    contenders, counts = {"ours": fit, "torchcfm": lambda: steps(few)}, {"ours": many, "torchcfm": few}
     cost = {
         "ours": networks.gflop(flow.velocity, device),
         "torchcfm": networks.gflop(lambda x, t: net.eval()(t, x), device),
@@ -77,6 +78,7 @@ def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, floa
     table = alternate(contenders, repeats=3)
     times = ["seconds", "least", "greatest"]
     table[times] = table[times].div(table["contender"].map(counts), axis=0)
+    table["steps/s"] = 1 / table["seconds"]
     table["GFLOP forward"] = table["contender"].map(cost)
     table["GFLOP/s"] = table["GFLOP forward"] * BACKWARD * batch / table["seconds"]
     for name, top in tops.items():

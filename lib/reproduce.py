@@ -178,8 +178,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     line = [sys.executable, "-m", "benchmarks", *(["--only", options.only] if options.only else [])]
-    quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
-    return subprocess.run(line, cwd=paths.PROJECT, env=os.environ | quiet).returncode
+    return subprocess.run(line, cwd=paths.PROJECT, env=os.environ | {"TQDM_DISABLE": "1"}).returncode
 
 
 def _test(options: argparse.Namespace) -> int:
