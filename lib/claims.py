@@ -337,7 +337,7 @@ def theorem_2_2_claims(table: pd.DataFrame) -> list[Claim]:
     worst = float(rounds.loc[~rounds["covered"], "contraction"].max(skipna=False))
     return [
         Claim(
-            "no curation, with real data: near theta*, KL(p_theta* || p_theta_t) shrinks by rho^2 or more a round",
+            "no curation, with real data: near theta*, a round leaves at most rho^2 of KL(p_theta* || p_theta_t)",
             "Thm 2.2",
             ratio <= 1 + 1e-6,  # a Gaussian family meets rho^2 with equality
             f"largest factor / rho^2 {ratio:.6f}",

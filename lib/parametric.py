@@ -1,6 +1,6 @@
 """Theorem 2.2 on one-parameter families, at the level of populations: no samples, quadrature on a line.
 
-The theorem is about the loop without curation (K = 1) and with real data, and is taken over from Bertrand et al.,
+The theorem is about the loop without curation (K = 1) and with real data, and builds on Bertrand et al.,
 "On the Stability of Iterative Retraining of Generative Models on their own Data" (ICLR 2024):
 
     theta_{t+1} = argmax_theta E_{p_ref}[log p_theta] + lam E_{p_{theta_t}}[log p_theta],

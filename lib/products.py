@@ -20,7 +20,7 @@ from lib.profiles import Profile
 
 BEGAN = time.perf_counter()  # a notebook imports this in its first cell
 SCREEN_DPI = 100  # a figure is shown at this many pixels an inch
-UNSETTLED = "rounding decides"  # in the place of a verdict
+UNSETTLED = "too close to call"  # in the place of a verdict
 RECORDED = paths.PROJECT / "paper_figs"  # what comes with the tree, whatever $CURATED_LOOPS_FIGURES says
 
 
@@ -94,8 +94,8 @@ def verdicts(
         profile: the resolved profile.
         seed: the notebook's first seed.
         run: as in `figure`.
-        unsettled: statements so near their line that rounding decides, which differs between processors: they
-            get no verdict.
+        unsettled: statements so near their line that a repetition may decide otherwise (rounding differs between
+            processors, and between two runs on one GPU): they get no verdict.
     """
     known = {claim.statement for claim in claims}
     require(known >= set(unsettled), "unsettled", list(unsettled), "statements of these claims")

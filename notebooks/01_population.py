@@ -233,12 +233,12 @@ Markdown(
 # **Expected:** it falls in every round. How fast is not in the paper; here is a forecast. Just outside $A$ this
 # reward falls linearly, and near the end a round multiplies the density there, relative to that in $A$, by about
 # $e^{r (K-1)/K}$. After $t$ rounds a rim of width $K / ((K-1)\, \gamma\, t)$ is still left. Once it is thin beside
-# the scale on which $p_0$ varies (0.2 here),
+# the scale on which $p_0$ varies (0.2 on the Gaussians, 0.16 on the moons),
 #
 # $$t\, \frac{K-1}{K}\, \mathrm{KL}(p^* \| p_t) \to \frac{1}{\gamma\, P_0(A)} \oint_{\partial A} p_0 ,$$
 #
 # the integral of $p_0$ over the circle around $A$: the tail goes like $1/t$, with one constant for all $K \ge 2$.
-# So in the limit $K = \infty$ is $K/(K-1)$ times as near, twice for $K = 2$.
+# So late in the loop $K = \infty$ is $K/(K-1)$ times as near to $p^*$ as a menu of $K$: twice as near as $K = 2$.
 #
 # Which cells of a square grid lie just outside $A$ is an accident of the grid, and the tail hangs on them. The
 # reward depends on $\|x - \mu^*\|$ alone, so for the tail we give up the grid and follow the law of that distance,
@@ -362,9 +362,9 @@ Markdown(
 # %% [markdown]
 # ### Theorem 2.2: a parametric model, without curation
 #
-# The paper takes this one over from Bertrand et al. (ICLR 2024); it is about $K = 1$. A model $p_\theta$ with few
-# parameters cannot match the data. Retrained as $\theta_{t+1} = \arg\max_\theta \mathbb{E}_{p_{\mathrm{ref}}}[\log
-# p_\theta] + \lambda\, \mathbb{E}_{p_{\theta_t}}[\log p_\theta]$, does it stay at its best fit $\theta^*$? With
+# This one builds on Bertrand et al. (ICLR 2024); it is about $K = 1$. A model $p_\theta$ with few parameters
+# cannot match the data. Retrained as $\theta_{t+1} = \arg\max_\theta \mathbb{E}_{p_{\mathrm{ref}}}[\log p_\theta]
+# + \lambda\, \mathbb{E}_{p_{\theta_t}}[\log p_\theta]$, does it stay at its best fit $\theta^*$? With
 #
 # - $\alpha$: strong concavity of $\theta \mapsto \mathbb{E}_{p_{\mathrm{ref}}}[\log p_\theta]$ at $\theta^*$,
 # - $L$: Lipschitz constant of $x \mapsto \partial_\theta^2 \log p_\theta(x)$,

@@ -22,7 +22,7 @@
 # **Shows:** a diffusion model retrained on its own samples after people picked the ones they like, with and
 # without real data mixed in, held against the exact dynamics of the same loop.
 #
-# **Needs:** nothing beyond the installation. Two to three minutes on one CPU core the first time, seconds after
+# **Needs:** nothing beyond the installation. One to two minutes on one CPU core the first time, seconds after
 # that.
 #
 # The loop is Algorithm 1. In each round the model draws samples; menus of $K$ of them are shown to a "user", who

@@ -21,7 +21,8 @@
 # **Shows:** that collapse and stability do not depend on separate modes. The data lie on two curves; the rewarded
 # region is a piece of one of them.
 #
-# **Needs:** nothing beyond the installation. About two minutes on one CPU core the first time, seconds after that.
+# **Needs:** nothing beyond the installation. One to two minutes on one CPU core the first time, seconds after
+# that.
 #
 # Loop, arms and curves are those of notebook 02, which explains them; here we say what changes.
 

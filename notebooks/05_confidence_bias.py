@@ -92,14 +92,16 @@ for arm in ("curated", "mixed"):
 # only, 1.53, 1.67 and 1.54 nats are left of 2.25 (seeds 0, 1, 2), in the control 1.84, 1.93 and 1.83; the two part
 # only after round 6. A loop that keeps 256 images a round draws them: three loops of a *perfect* model, without
 # any choice, lose 0.28 nats or more in the mean only once in twenty times. Ours lose 0.67 with choice and 0.38
-# without: both are more than chance. With choice a perfect model loses more (dots), but none of sixty is left with
-# less than 1.667 nats, as all three of ours are (one by a hair, 1.666): so a part of it is the model's doing and
-# nobody's choice. In this record the paper's statement came out, and in the two earlier ones, in the mean and by
-# today's criteria (the tables of claims stored there count each run from its own start, and one says “does not
-# hold”): the same loops and seeds, with other random times in the fits and other rounding, lost 0.45 with choice
-# and 0.35 without (`paper_figs/cifar/` at commit `b2cf558`); with an earlier classifier, which was right on 90.2 %
-# of the test images and not 92.8 %, and less sure ($p_0$'s samples scored 10.9), 1.04 and 0.36 (at commit
-# `62915b5`).
+# without: both are more than chance. With choice a perfect model loses more (dots). The unluckiest of sixty is
+# left with 1.67 nats in the record of ten rounds, and with 1.62 among the sixty drawn anew for the figure above:
+# seeds 0 and 2 end below both, seed 1 (1.666) between them. By the second sixty the mean would be within 0.05 of
+# what perfect models do (0.045, and not 0.087), so that row below is too close to call. That the model takes
+# evenness away by itself shows in the control. In this record the paper's statement came out, and in the two
+# earlier ones, in the mean and by today's criteria (the tables of claims stored there count each run from its own
+# start, and one says “does not hold”): the same loops and seeds, with other random times in the fits and other
+# rounding, lost 0.45 with choice and 0.35 without (`paper_figs/cifar/` at commit `b2cf558`); with an earlier
+# classifier, which was right on 90.2 % of the test images and not 92.8 %, and less sure ($p_0$'s samples scored
+# 10.9), 1.04 and 0.36 (at commit `62915b5`).
 #
 # *A single run says little.* In those records curated runs lost between 0.22 and 1.48 nats, two of six less than
 # the control of their seed; the nine runs of the three records share three seeds. And *the criteria were set after
@@ -136,7 +138,8 @@ for arm in ("curated", "mixed"):
 
 # %% tags=["nbval-check-output"]
 sizes = [record.settings[key] for key in ("confidence_gamma", "n_keep", "menus")]
-products.show_verdicts(image_claims.bias_claims(record, "fitted", *sizes))
+found = image_claims.bias_claims(record, "fitted", *sizes)
+products.show_verdicts(found, recorded.near(found))
 
 # %% [markdown]
 # # The live run
@@ -259,4 +262,5 @@ pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in lo
 # %% tags=["nbval-check-output"]
 sizes = images.confidence_gamma, images.n_keep, images.menus
 verdicts = [claim for judge, one in loops.items() for claim in image_claims.bias_claims(one, judge, *sizes)]
-products.verdicts(verdicts, "05_confidence_bias", settings, seed=seed, run=about["run"])
+near = recorded.near(verdicts) if settings.name == "cifar" and seed == 0 and not overrides else []
+products.verdicts(verdicts, "05_confidence_bias", settings, seed=seed, run=about["run"], unsettled=near)

@@ -266,7 +266,7 @@ off, chance = (table.groupby("round")["tv_to_exact"].max().loc[1:] for table in 
 worst = (off - chance).idxmax()
 Markdown(
     f"With real data they are further off than the furthest of twenty perfect loops in {(off > chance).sum()} of "
-    f"{len(off)} rounds. Nearest to it, or furthest beyond, they come in round {worst}: {off[worst]:.3f} against "
+    f"{len(off)} rounds. The worst is round {worst}: {off[worst]:.3f}, where the furthest perfect loop is at "
     f"{chance[worst]:.3f}."
 )
 

@@ -1,6 +1,7 @@
 """The benchmarks measure what they say; the README says what they measured."""
 
 import importlib
+import re
 import shutil
 import sys
 import types
@@ -123,6 +124,78 @@ def test_on_a_gpu_the_compiled_network_stands_for_us():
     assert (ours, ratio) == ("20.0 images/s (12.0 GFLOP); not compiled 10.0", "4.0 (2.0 not compiled)")
 
 
+def row(table: pd.DataFrame, name: str, number: int = 0) -> tuple[str, ...]:
+    return summary.ROWS[name](table)[number]
+
+
+def test_rows_of_the_readme_say_what_their_tables_hold():
+    choices = {"contender": ["ours", "loop over menus"], "seconds": [0.02, 30.0], "repeats": [21, 1], "n": 10**7}
+    choices |= {"of copy bandwidth": [0.25, np.nan], "times ours": [np.nan, 1500.0]}
+    _, *cells = row(pd.DataFrame(choices), "choice")
+    assert cells == ["20 ms (25% of a copy's bandwidth)", "loop over menus: 30 s (once)", "1,500"]
+
+    drawn = {"method": ["exact", "drawn"], "menus": [0, 1000], "seconds": [0.001, 2.0], "error": [1e-16, 1e-4]}
+    _, *cells = row(pd.DataFrame(drawn), "monte_carlo")
+    instead = "Monte Carlo, 1,000 menus: 2.0 s (once), error 1e-04"
+    assert cells == ["1.00 ms, error 1e-16", instead, "2,000, at 1e+12 times the error"]
+
+    each = {"notebook": ["01_a", "02_b", "all"], "seconds": [60.0, 30.0, 48.0]}
+    each |= {"peak MiB": [700.0, 900.0, 800.0], "together MiB": [1.0, 1.0, 1500.0]}
+    assert row(pd.DataFrame(each), "quick")[1] == "1.5 minutes, at most 900 MiB each"
+    assert row(pd.DataFrame(each), "quick", 1)[1] == "0.8 minutes, 1,500 MiB in all processes together"
+
+    base = {"n_keep": 4096, "rounds": 4, "k": 4, "arms": 1}
+    ends = [{**base, "k": k, "seconds in rounds": k, "peak MiB": 9 + k} for k in (2, 4)]
+    grown = pd.DataFrame(ends).assign(grows="k")
+    assert row(grown.assign(k=4), "growth")[1] == "0.50 to 1.00 s"
+    seconds, memory = "2.0 to 4.0 s (2.0 times)", "11 to 13 MiB"
+    assert row(grown, "growth", 1)[:2] == ("2-D loop, k from 2 to 4 (2 times)", f"{seconds}, {memory}")
+
+
+def test_errors_of_solvers_are_those_of_the_worse_precision_of_each_model():
+    pairs = [(model, method) for model in ("cifar_p0", "digits_p0") for method in summary.SOLVERS]
+    cells = [(*pair, nfe, precision) for pair in pairs for nfe in (8, 16) for precision in ("fp32", "bf16")]
+    table = pd.DataFrame(cells, columns=["model", "method", "NFE", "precision"])
+    table["rmse"] = np.arange(len(table)) / 1000
+    first, by_nfe, digits, contrast = summary._solvers(table.assign(spread=0.5))
+    assert first[1:3] == ("Adams: 0.003", "midpoint: 0.007; Heun: 0.011; Euler: 0.015")
+    assert by_nfe[1:3] == ("Adams: 0.001 (8), 0.003 (16)", "midpoint: 0.005 (8), 0.007 (16)")
+    assert digits[1:3] == ("midpoint: 0.021 (8), 0.023 (16)", "Adams: 0.017 (8), 0.019 (16)")
+    assert contrast[1] == "Adams: 50.0%"
+
+
+def test_a_loop_is_timed_as_each_of_its_sizes_grows(monkeypatch):
+    from benchmarks import loops
+
+    monkeypatch.setattr(loops, "BASE", {"n_keep": 64, "rounds": 1, "k": 2, "arms": 1})
+    monkeypatch.setattr(loops, "GROWTH", {"rounds": (1, 2)})
+    table = loops.growth("cpu")
+    assert table["rounds"].tolist() == [1, 2]
+    assert (table["seconds in rounds"] > 0).all()
+    assert table["peak MiB"].between(100, 4000).all()
+
+
+def test_choices_are_timed_beside_a_copy_and_the_plain_loop(monkeypatch):
+    monkeypatch.setattr(choice, "SIZES", (400, 4000))
+    monkeypatch.setattr(choice, "COPIED", 1000)
+    monkeypatch.setattr(choice, "LOOPED", 400)
+    table = choice.run("cpu")
+    assert table["contender"].tolist() == ["ours", "loop over menus", "ours"]
+    ours = table.iloc[0]
+    assert ours["GB/s that must move"] == pytest.approx((4 * 400 + 8 * 100) / ours["seconds"] / 1e9)
+    assert table.iloc[1]["times ours"] == pytest.approx(table.iloc[1]["seconds"] / ours["seconds"])
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "names"),
+    [("cuda", "bf16", ["ours, compiled"]), ("cpu", "bf16", ["ours, float32"]), ("cpu", "fp32", [])],
+)
+def test_further_contenders_are_what_a_machine_has_besides(small_networks, device, precision, names):
+    training, _ = small_networks
+    flow = types.SimpleNamespace(device=torch.device(device), precision=precision)
+    assert list(training.variants(flow)) == names
+
+
 def test_each_way_of_training_has_its_loss_and_samples(monkeypatch):
     monkeypatch.setattr(losses, "NET", ConvSettings((1, 8, 8), (32, 64)))
     monkeypatch.setattr(losses, "STEPS", 8)
@@ -156,6 +229,20 @@ def test_the_memory_of_a_process_is_not_that_of_who_started_it(tmp_path):
     assert timing.process([sys.executable, "-c", "pass"], tmp_path)["peak MiB"] < 100
     assert timing.process([sys.executable, "-c", "b'1' * (2 * 10**8)"], tmp_path)["peak MiB"] > 190
     assert len(held) == 10**8
+
+
+def test_minutes_of_notebooks_are_the_measured_ones():
+    stored = pd.read_csv(timing.RESULTS / "amd-epyc-avx512-bf16" / "quick.csv").set_index("notebook")
+    whole, each = stored.loc["all"], stored["seconds"].drop(index="all")
+    minutes = {name: f"{seconds / 60:.1f}" for name, seconds in each.items()}
+    found = dict(re.findall(r"\[(\d\d_\w+)\]\(notebooks/[^|]*\|[^|]*\| ([\d.]+) \|", summary.README.read_text()))
+    assert found == minutes
+    minute, second = divmod(round(whole["seconds"]), 60)
+    text = " ".join(summary.README.read_text().split())
+    assert f"all together took {minute} min {second} s and {whole['together MiB']:,.0f} MiB there" in text
+    first = (paths.NOTEBOOKS / "00_start_here.py").read_text()
+    found = dict(re.findall(r"^# \| \[(\d\d_\w+)\].* \| ([\d.]+) \|$", first, re.MULTILINE))
+    assert found == {name: took for name, took in minutes.items() if name != "00_start_here"}
 
 
 def test_the_readme_holds_the_table_of_the_stored_results():

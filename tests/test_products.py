@@ -82,8 +82,8 @@ def test_a_verdict_that_hangs_on_rounding_is_none(tmp_path, monkeypatch, capsys)
     profile = profiles.load("quick")
     products.verdicts(found, "07_x", profile, seed=0, unsettled=["near"])
     lines = capsys.readouterr().out.splitlines()[-2:]
-    assert [line.split("  ")[-1].strip() for line in lines] == ["rounding decides", "holds"]
-    assert pd.read_csv(tmp_path / "quick" / "07_x_claims.csv")["ours"].tolist() == ["rounding decides", "holds"]
+    assert [line.split("  ")[-1].strip() for line in lines] == ["too close to call", "holds"]
+    assert pd.read_csv(tmp_path / "quick" / "07_x_claims.csv")["ours"].tolist() == ["too close to call", "holds"]
     assert products.tally(products.recorded(tmp_path), "notebook").loc["07_x", "quick"] == "1 of 1, 1 open"
     with pytest.raises(BadInput, match="unsettled"):
         products.verdicts(found, "07_x", profile, seed=0, unsettled=["nearly"])

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import image_claims, recorded
+from lib import image_claims, products, recorded
 from lib.checks import BadInput
-from lib.claims import table
+from lib.claims import Claim, table
 from lib.experiments import Experiment, long_table
 
 
@@ -89,6 +89,14 @@ def test_claims_of_a_record_are_those_of_its_runs(there, tmp_path):
     record = recorded.load("05_x", tmp_path / "cifar", judge="fitted")
     for claims in (image_claims.quality_claims, lambda e: image_claims.bias_claims(e, "fitted", 15.0, 256)):
         assert claims(record) == claims(there)
+
+
+def test_what_the_record_leaves_open_has_no_verdict_in_its_tables():
+    stored = products.recorded().query("profile == 'cifar'")
+    unsettled = stored[stored["ours"] == products.UNSETTLED]["claim"]
+    assert sorted(unsettled) == sorted(recorded.NEAR)
+    claims = [Claim(statement, "ours", True, "") for statement in (recorded.NEAR[1], "another")]
+    assert recorded.near(claims) == [recorded.NEAR[1]]
 
 
 def test_a_caption_names_profile_seeds_size_and_commit(there, tmp_path):

@@ -97,7 +97,7 @@ def test_notebooks_are_chosen_by_number_or_name_and_once():
 
 def test_claims_without_a_verdict_are_neither_held_nor_missed(tmp_path):
     path = tmp_path / "02_x_claims.csv"
-    path.write_text("claim,ours\na,holds\nb,does not hold\nc,rounding decides\nd,holds\n")
+    path.write_text("claim,ours\na,holds\nb,does not hold\nc,too close to call\nd,holds\n")
     assert reproduce._count_claims(path) == (2, 1)
 
 
