@@ -231,6 +231,13 @@ def test_the_memory_of_a_process_is_not_that_of_who_started_it(tmp_path):
     assert len(held) == 10**8
 
 
+def test_what_all_processes_of_a_command_hold_is_added_up(tmp_path):
+    one = f"{sys.executable} -c \"kept = b'1' * (2 * 10**8); import time; time.sleep(4)\""
+    found = timing.process(["bash", "-c", f"{one} & {one} & wait"], tmp_path)
+    assert 190 < found["peak MiB"] < 300
+    assert 380 < found["together MiB"] < 500
+
+
 def test_minutes_of_notebooks_are_the_measured_ones():
     stored = pd.read_csv(timing.RESULTS / "amd-epyc-avx512-bf16" / "quick.csv").set_index("notebook")
     whole, each = stored.loc["all"], stored["seconds"].drop(index="all")
