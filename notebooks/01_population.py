@@ -363,8 +363,12 @@ Markdown(
 # ### Theorem 2.2: a parametric model, without curation
 #
 # This one builds on Bertrand et al. (ICLR 2024); it is about $K = 1$. A model $p_\theta$ with few parameters
-# cannot match the data. Retrained as $\theta_{t+1} = \arg\max_\theta \mathbb{E}_{p_{\mathrm{ref}}}[\log p_\theta]
-# + \lambda\, \mathbb{E}_{p_{\theta_t}}[\log p_\theta]$, does it stay at its best fit $\theta^*$? With
+# cannot match the data. Does it stay at its best fit $\theta^*$ when it is retrained as
+#
+# $$\theta_{t+1} = \arg\max_\theta\; \mathbb{E}_{p_{\mathrm{ref}}}[\log p_\theta] +
+# \lambda\, \mathbb{E}_{p_{\theta_t}}[\log p_\theta]\,?$$
+#
+# With
 #
 # - $\alpha$: strong concavity of $\theta \mapsto \mathbb{E}_{p_{\mathrm{ref}}}[\log p_\theta]$ at $\theta^*$,
 # - $L$: Lipschitz constant of $x \mapsto \partial_\theta^2 \log p_\theta(x)$,

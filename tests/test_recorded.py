@@ -131,7 +131,9 @@ FIGURES = [
 @pytest.mark.parametrize(("notebook", "figure", "claims"), FIGURES)
 def test_recorded_claims_are_those_of_the_recorded_tables(notebook, figure, claims):
     columns = {"judge": "fitted"} if figure.startswith("05") else {}
-    found = table(claims(recorded.load(figure, **columns)), measured=True)
+    judged = claims(recorded.load(figure, **columns))
+    found = table(judged, measured=True)
+    found["ours"] = found["ours"].mask(found["claim"].isin(recorded.near(judged)), products.UNSETTLED)
     stored = pd.read_csv(recorded.FOLDER / f"{notebook}_claims.csv")
     verdicts = ["claim", "paper", "ours"]
     assert found[verdicts].to_dict("list") == stored[verdicts].to_dict("list")
