@@ -10,9 +10,10 @@ from benchmarks.timing import alternate
 from lib.generators.flow import Flow
 from lib.generators.training import resolve_precision
 
-# In each timed run. A fit begins and ends with copies of all weights; a loop's are of 50 steps and more.
-STEPS = {"cpu": 10, "cuda": 30}
-FIT = 200  # of ours where a fit begins by compiling or, on a GPU, by recording its step: for fits of hundreds
+STEPS = {"cpu": 10, "cuda": 30}  # of torchcfm in each timed run
+# Of ours. A fit begins and ends with copies of all weights, and on a GPU by recording its step; a loop's are of 50
+# steps and more.
+FIT = {"cpu": 10, "cuda": 200}
 BACKWARD = 3  # a training step costs three forward passes
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -60,24 +61,23 @@ def _one_size(size: str, images: torch.Tensor, device: str, tops: dict[str, floa
     batch = 128 if device == "cuda" or size == "cifar" else 32
     shards = 1 if device == "cuda" else max(1, torch.get_num_threads())
     flow, net = networks.ours(size, device), networks.theirs(size, device)
-    steps, few = networks.their_steps(net, images, batch, device), STEPS[device]
-    many = FIT if device == "cuda" else few
+    steps = networks.their_steps(net, images, batch, device)
 
-    def fit(made=flow, n=many) -> None:
-        made.fit(images, n, seed=0, batch=batch, lr=2e-4, ema_decay=0.9999, shards=shards)
+    def fit(made: Flow) -> None:
+        made.fit(images, FIT[device], seed=0, batch=batch, lr=2e-4, ema_decay=0.9999, shards=shards)
 
-    contenders, counts = {"ours": fit, "torchcfm": lambda: steps(few)}, {"ours": many, "torchcfm": few}
+    contenders = {"ours": partial(fit, flow), "torchcfm": partial(steps, STEPS[device])}
     cost = {
         "ours": networks.gflop(flow.velocity, device),
         "torchcfm": networks.gflop(lambda x, t: net.eval()(t, x), device),
     }
     for name, options in variants(flow).items():
         other = networks.ours(size, device, **options)
-        counts[name] = FIT if options.get("compiled") else few
-        contenders[name], cost[name] = partial(fit, other, counts[name]), cost["ours"]
+        contenders[name], cost[name] = partial(fit, other), cost["ours"]
     table = alternate(contenders, repeats=3)
     times = ["seconds", "least", "greatest"]
-    table[times] = table[times].div(table["contender"].map(counts), axis=0)
+    done = [(STEPS if name == "torchcfm" else FIT)[device] for name in table["contender"]]
+    table[times] = table[times].div(done, axis=0)
     table["steps/s"] = 1 / table["seconds"]
     table["GFLOP forward"] = table["contender"].map(cost)
     table["GFLOP/s"] = table["GFLOP forward"] * BACKWARD * batch / table["seconds"]

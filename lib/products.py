@@ -12,7 +12,7 @@ import PIL.Image
 from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 
-from lib import paths, runs, sealed
+from lib import paths, profiles, runs, sealed
 from lib.checks import require
 from lib.claims import Claim, table
 from lib.figures import SAVE_DPI
@@ -106,6 +106,11 @@ def verdicts(
     run = run and run | {"code_sha256": runs.spot_digest()}  # the code of the verdicts is part of it
     _describe(folder, f"{notebook}_claims", ("csv",), about, run)
     show_verdicts(claims, unsettled)
+
+
+def as_stored(profile: Profile, seed: int, name: str) -> bool:
+    """Whether a notebook runs with the settings and the seed of the stored figures of profile `name`."""
+    return seed == 0 and profile == profiles.load(name)
 
 
 def show_verdicts(claims: list[Claim], unsettled: Sequence[str] = ()) -> None:

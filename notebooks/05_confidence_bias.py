@@ -262,5 +262,5 @@ pd.concat({name: image_experiments.drift(one, "mean_reward") for name, one in lo
 # %% tags=["nbval-check-output"]
 sizes = images.confidence_gamma, images.n_keep, images.menus
 verdicts = [claim for judge, one in loops.items() for claim in image_claims.bias_claims(one, judge, *sizes)]
-near = recorded.near(verdicts) if settings.name == "cifar" and seed == 0 and not overrides else []
+near = recorded.near(verdicts) if products.as_stored(settings, seed, "cifar") else []
 products.verdicts(verdicts, "05_confidence_bias", settings, seed=seed, run=about["run"], unsettled=near)

@@ -200,5 +200,5 @@ pd.concat(
 
 # %% tags=["nbval-check-output"]
 verdicts = image_claims.quality_claims(experiment)
-near = recorded.near(verdicts) if settings.name == "cifar" and seed == 0 and not overrides else []
+near = recorded.near(verdicts) if products.as_stored(settings, seed, "cifar") else []
 products.verdicts(verdicts, "06_quality_with_real_data", settings, **about, unsettled=near)

@@ -177,7 +177,7 @@ pd.concat({f"seed {s}": image_experiments.drift(one, "entropy") for s, one in ru
 
 # %% tags=["nbval-check-output"]
 verdicts = image_claims.repeat_claims(together, images.confidence_gamma, images.n_keep, images.menus)
-hangs = settings.name == "quick" and seed == 0 and not overrides  # 0.26 or 0.33 by processor, chance 0.26
+hangs = products.as_stored(settings, seed, "quick")  # 0.26 or 0.33 by processor, chance 0.26
 near = ["any two runs end as close in class shares as chance lets them"] if hangs else []
-near += recorded.near(verdicts) if settings.name == "cifar" and seed == 0 and not overrides else []
+near += recorded.near(verdicts) if products.as_stored(settings, seed, "cifar") else []
 products.verdicts(verdicts, "07_repeated_runs", settings, **about, unsettled=near)

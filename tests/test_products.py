@@ -76,6 +76,14 @@ def test_a_recorded_figure_is_shown_at_its_size_with_its_words():
         products.stored("99_nothing", "quick")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "seed", "stored"),
+    [("quick", {}, 0, True), ("quick", {}, 1, False), ("quick", {"toy.k": 2}, 0, False), ("cifar", {}, 0, False)],
+)
+def test_figures_are_stored_for_a_profile_as_it_stands_and_seed_0(name, changes, seed, stored):
+    assert products.as_stored(profiles.load(name, changes), seed, "quick") is stored
+
+
 def test_a_verdict_that_hangs_on_rounding_is_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CURATED_LOOPS_FIGURES", str(tmp_path))
     found = [Claim("near", "ours", True, "0.258"), Claim("far", "ours", True, "9")]
