@@ -101,8 +101,8 @@ def curves(experiment: experiments.Experiment, name: str, words: str, alt: str):
 # Real data on a ring, and people who like two places, one in the east and one in the north, and are happy with
 # either: $r(x) = -4 \max(0, \min(\|x - a\|, \|x - b\|) - 0.3)$. The model is the diffusion model of notebook 02.
 #
-# **Expected:** the reward is highest in two circles (black in the figure), and Theorem 2.1 lets both live: the loop
-# collapses onto two pieces of the ring, and with real data the whole ring stays.
+# **Expected:** the reward is highest in two circles (black in the figure), and Theorem 2.1 lets both live: the
+# loop collapses onto two pieces of the ring, and with real data the whole ring stays.
 
 # %%
 LIKED, FLAT = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), 0.3
