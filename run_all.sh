@@ -5,6 +5,9 @@ here=$(readlink "${BASH_SOURCE[0]}" || true) # through a link, if it is one
 cd "$(dirname "${BASH_SOURCE[0]}")"
 if [ -n "$here" ]; then cd "$(dirname "$here")"; fi
 UV_VERSION=0.13.8
+# The list of fonts and the settings of drawing are this environment's: the user's list names files of whichever
+# environment wrote it, and where those are gone figures silently get other fonts.
+export MPLCONFIGDIR=$PWD/.venv/matplotlib
 
 usage() {
   cat <<'USAGE'
@@ -85,6 +88,7 @@ set_up() {
   # PYTHONDONTWRITEBYTECODE, which container images often set, each process would compile PyTorch anew.
   env -u CONDA_PREFIX -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv \
     .venv/bin/uv sync --locked "${extras[@]}" --inexact --compile-bytecode
+  .venv/bin/python -c 'import matplotlib.font_manager' # lists the fonts, once
   echo "$wanted" >"$stamp"
 }
 

@@ -178,6 +178,7 @@ def test_headless_runs_are_told_that_nobody_moves_a_slider():
 
 FAKE = """#!/usr/bin/env bash
 echo "${0##*/} $*" >>calls
+echo "$MPLCONFIGDIR" >drawing
 if [ "$*" = "-m venv --clear .venv" ]; then
   rm -rf .venv
   mkdir -p .venv/bin
@@ -222,6 +223,12 @@ def test_the_environment_is_made_once_and_again_where_it_cannot_be_trusted(tmp_p
     assert set_up(home)["venv"]
     moved = home.rename(tmp_path / "there")  # lib/ is imported from a path that is written down
     assert set_up(moved) == {"venv": False, "uv": True, "last": last}
+
+
+def test_fonts_are_listed_in_the_environment_and_before_anything_is_drawn(tmp_path):
+    last = set_up(tmp_path)["last"]
+    assert (tmp_path / "drawing").read_text() == f"{tmp_path}/.venv/matplotlib\n"
+    assert (tmp_path / "calls").read_text().splitlines()[-2:] == ["python -c import matplotlib.font_manager", last]
 
 
 @pytest.mark.parametrize(
